@@ -1,0 +1,1 @@
+"""Corpus to memory bank: Ray Data schedules, Parquet holds, Delta Lake commits. Knows no command line."""

@@ -1,0 +1,70 @@
+"""Column names and Arrow schemas, each written once. Nobody else writes the literal.
+
+A *chunk table* is what the CPU stage hands to the encoder (token ids, no latents); a *memory row* is what one chunk
+becomes. Both travel as Arrow tables. K latents, D hidden width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+CHUNK_ID = "chunk_id"
+DOC_ID = "doc_id"
+POSITION = "position"
+CHAR_START = "char_start"
+CHAR_END = "char_end"
+NUM_TOKENS = "num_tokens"
+SOURCE = "source"
+UNIT = "unit"
+CODES = "codes"
+SCALES = "scales"
+EMBEDDING = "embedding"
+FIDELITY = "fidelity"
+PATCH = "patch"
+TEXT_HASH = "text_hash"
+TEXT = "text"
+DOC_HASH = "doc_hash"
+ENCODED_AT = "encoded_at"
+
+TOKEN_IDS = "token_ids"
+
+_WHERE = [
+    pa.field(CHUNK_ID, pa.string(), nullable=False),  # 32 hex digits: hash of doc id, position and token ids
+    pa.field(DOC_ID, pa.string(), nullable=False),
+    pa.field(POSITION, pa.int32(), nullable=False),  # 0-based place of the chunk in its document
+    pa.field(CHAR_START, pa.int64(), nullable=False),  # code points, half open
+    pa.field(CHAR_END, pa.int64(), nullable=False),
+    pa.field(NUM_TOKENS, pa.int32(), nullable=False),
+    pa.field(SOURCE, pa.string(), nullable=False),  # the input file the document came from
+]
+_HASHES = [
+    pa.field(TEXT_HASH, pa.string(), nullable=False),  # of the chunk's text, UTF-8
+    pa.field(TEXT, pa.string()),  # with --keep-text, or where the tokenizer cannot give the text back
+    pa.field(DOC_HASH, pa.string(), nullable=False),  # of the whole document's text, UTF-8
+]
+
+
+def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
+    """What the CPU stage hands to the encoder: one row a chunk, plus the user's own columns."""
+    return pa.schema([*_WHERE, *_HASHES, pa.field(TOKEN_IDS, pa.list_(pa.int32()), nullable=False), *metadata])
+
+
+def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
+    """One memory row a chunk, plus the user's own columns. Widths are the codec's and stand in the bank's properties."""
+    return pa.schema(
+        [
+            *_WHERE,
+            pa.field(UNIT, pa.string(), nullable=False),  # the work unit that wrote the row; what resume reads
+            pa.field(CODES, pa.binary(), nullable=False),  # NF4, two a byte: K * D / 2 bytes
+            pa.field(SCALES, pa.binary(), nullable=False),  # float16, one a block of 64 values
+            pa.field(EMBEDDING, pa.list_(pa.float32()), nullable=False),  # E values, L2 norm 1
+            pa.field(FIDELITY, pa.float32()),  # share of positions greedy decoding gets right; null if not verified
+            pa.field(PATCH, pa.binary()),  # model/patch.py; null if not verified
+            *_HASHES,
+            pa.field(ENCODED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+            *metadata,
+        ]
+    )
+
+
+RESERVED = frozenset(row_schema().names) | {TOKEN_IDS}
