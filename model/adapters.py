@@ -1,0 +1,57 @@
+"""Two LoRA adapters, `encoder` and `decoder`, on one frozen backbone, switched by name.
+
+Source: peft's LoRA; rank 16, alpha 32 after the paper. An untrained codec has none: a LoRA whose B is zero is the
+backbone itself, so it is left out rather than multiplied.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from model.backbone import Backbone
+from model.config import CodecConfig
+
+ADAPTERS = ("decoder", "encoder")
+
+
+def add_adapters(backbone: Backbone, config: CodecConfig):
+    """Wrap the backbone's linear layers in both adapters, in its dtype; B is zero, so nothing changes yet.
+
+    Returns the PeftModel, which shares the backbone's modules: calls through `backbone.body` pass the adapters too.
+    """
+    targets = config.lora_targets if config.lora_targets == "all-linear" else config.lora_targets.split(",")
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM")
+    wrapped = get_peft_model(backbone.model, lora, adapter_name=ADAPTERS[0], autocast_adapter_dtype=False)
+    for name in ADAPTERS[1:]:
+        wrapped.add_adapter(name, lora, autocast_adapter_dtype=False)
+    wrapped.requires_grad_(False)
+    return wrapped
+
+
+def use_adapter(backbone: Backbone, name: str) -> None:
+    """Switch every wrapped layer to one adapter."""
+    for module in backbone.model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.set_adapter(name, inference_mode=True)
+
+
+def adapter_tensors(wrapped) -> dict[str, torch.Tensor]:
+    """All adapter weights by `<adapter>.<layer>`, on the CPU."""
+    return {
+        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        for name in ADAPTERS
+        for key, tensor in get_peft_model_state_dict(wrapped, adapter_name=name).items()
+    }
+
+
+def set_adapter_tensors(wrapped, tensors: dict[str, torch.Tensor]) -> None:
+    """The inverse of `adapter_tensors`. Raises ValueError naming what is missing or unknown."""
+    for name in ADAPTERS:
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        wanted = set(get_peft_model_state_dict(wrapped, adapter_name=name))
+        if set(own) != wanted:
+            odd = sorted(set(own) ^ wanted)
+            raise ValueError(f"the {name} adapter differs from the backbone's layers in {len(odd)} tensors: {odd[0]}")
+        set_peft_model_state_dict(wrapped, own, adapter_name=name)

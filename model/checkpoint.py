@@ -1,0 +1,187 @@
+"""A codec as a folder: codec.json and codec.safetensors, never pickle. Whole or not there.
+
+`Codec.identity` is a hash over everything that decides what a latent means: the backbone's weights and tokenizer, the
+configuration and every tensor. Two codecs with one identity read each other's banks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from model.adapters import ADAPTERS, adapter_tensors, add_adapters, set_adapter_tensors
+from model.backbone import Backbone, load_backbone
+from model.codec import Codec, Statistics
+from model.config import CodecConfig, ExactConfig
+
+FORMAT_VERSION = 1
+SETTINGS, TENSORS = "codec.json", "codec.safetensors"
+
+
+def save_codec(codec: Codec, folder: str | Path) -> Path:
+    """Write the codec whole: into a temporary folder beside it, then renamed. Refuses to replace another folder."""
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; name a new folder for the codec")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file(_tensors(codec), temporary / TENSORS)
+        (temporary / SETTINGS).write_text(json.dumps(_settings(codec, temporary / TENSORS), indent=2) + "\n")
+        os.chmod(temporary, 0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_settings(folder: str | Path) -> dict:
+    """codec.json, checked. Raises FileNotFoundError for a missing file, ValueError for a torn or foreign one."""
+    folder = Path(folder)
+    for name in (SETTINGS, TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} is not a whole codec folder: {name} is missing. Name a folder with both."
+            )
+    try:
+        settings = json.loads((folder / SETTINGS).read_text())
+        version, wanted = settings["format_version"], settings["tensors_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / SETTINGS} is torn or no codec's: {error!r}. Copy the codec folder again."
+        ) from None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has codec format {version}; this nextmem reads {FORMAT_VERSION}. Install a matching one."
+        )
+    if _file_hash(folder / TENSORS) != wanted:
+        raise ValueError(f"{folder / TENSORS} is torn: its hash differs from the one in {SETTINGS}. Copy it again.")
+    return settings
+
+
+def load_codec(
+    folder: str | Path,
+    *,
+    backbone: Backbone | None = None,
+    backbone_name: str | None = None,
+    device: str = "auto",
+    exact: ExactConfig | None = None,
+    precision: str = "auto",
+) -> Codec:
+    """The codec of a folder, on the backbone that its settings name (or `backbone_name`: the same weights elsewhere).
+
+    `exact` fixes precision and margin, as a bank does. Raises ValueError where the backbone's weights are others.
+    """
+    settings = read_settings(folder)
+    config = CodecConfig(**settings["config"])
+    if backbone is None:
+        backbone = load_backbone(
+            backbone_name or settings["backbone"],
+            precision=exact.precision if exact else precision,
+            device=device,
+            load_in_4bit=config.load_in_4bit,
+        )
+    for what, found in (("backbone", backbone.fingerprint), ("tokenizer", backbone.tokenizer.fingerprint)):
+        if settings[f"{what}_fingerprint"] != found:
+            raise ValueError(
+                f"the codec in {folder} was made for {settings['backbone']} with {what} "
+                f"{settings[f'{what}_fingerprint']}; {backbone.name} has {found}. Use that backbone, or another codec."
+            )
+    try:
+        tensors = load_file(Path(folder) / TENSORS)
+    except SafetensorError as error:
+        raise ValueError(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
+    return _codec(backbone, config, tensors, settings["identity"], exact)
+
+
+def codec_identity(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
+    """32 hex digits over configuration, backbone, tokenizer and the bytes of every tensor."""
+    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    digest.update(f"{FORMAT_VERSION} {backbone.fingerprint} {backbone.tokenizer.fingerprint}".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def make_codec(
+    backbone: Backbone,
+    config: CodecConfig,
+    *,
+    marker_D: torch.Tensor,
+    gain_D: torch.Tensor | None,
+    statistics: Statistics,
+    exact: ExactConfig | None = None,
+    wrapped=None,
+) -> Codec:
+    """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters."""
+    codec = Codec(
+        backbone,
+        config,
+        marker_D=marker_D,
+        gain_D=gain_D,
+        statistics=statistics,
+        exact=exact,
+        wrapped=wrapped,
+    )
+    codec.identity = codec_identity(config, backbone, _tensors(codec))
+    return codec
+
+
+def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
+    statistics = codec.statistics
+    tensors = {
+        "marker": codec.marker_D,
+        "gain": codec.gain_D,
+        "latent_mean": statistics.mean_D,
+        "latent_deviation": statistics.deviation_D,
+        "projection": statistics.projection_DE,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    return tensors | (adapter_tensors(codec.wrapped) if codec.wrapped is not None else {})
+
+
+def _settings(codec: Codec, tensors: Path) -> dict:
+    return {
+        "format_version": FORMAT_VERSION,
+        "identity": codec.identity,
+        "backbone": codec.backbone.name,
+        "backbone_fingerprint": codec.backbone.fingerprint,
+        "tokenizer_fingerprint": codec.tokenizer.fingerprint,
+        "hidden_width": codec.backbone.width,
+        "embedding_width": codec.embedding_width,
+        "tensors_sha256": _file_hash(tensors),
+        "config": codec.config.as_dict(),
+    }
+
+
+def _codec(backbone, config, tensors, identity, exact) -> Codec:
+    wrapped = None
+    if any(name.startswith(ADAPTERS) for name in tensors):
+        wrapped = add_adapters(backbone, config)
+        set_adapter_tensors(wrapped, tensors)
+    statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"))
+    return Codec(
+        backbone,
+        config,
+        marker_D=tensors["marker"],
+        gain_D=tensors.get("gain"),
+        statistics=statistics,
+        exact=exact,
+        identity=identity,
+        wrapped=wrapped,
+    )
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,255 @@
+"""The codec: token ids to memories and back. Encoder + decoder over one frozen backbone.
+
+Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from model import nf4
+from model.adapters import use_adapter
+from model.backbone import Backbone
+from model.config import CodecConfig, ExactConfig
+from model.latents import draft_tokens, encode_latents, read_tokens
+from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
+
+MENDS = 8  # verifying forwards spent on a draft that does not match before it is an error
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one chunk becomes."""
+
+    codes: bytes  # uint8 [K * D / 2]
+    scales: bytes  # float16 [K * D / 64]
+    embedding_E: np.ndarray  # float32, L2 norm 1
+    fidelity: float | None  # share of positions greedy decoding gets right; None if not verified
+    patch: bytes | None  # PatchFormat; None if not verified
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMemory:
+    """What recall needs of a row. `matches` says whether token ids are the ones that were encoded."""
+
+    codes: bytes
+    scales: bytes
+    num_tokens: int
+    patch: bytes | None
+    matches: Callable[[np.ndarray], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """Tokens recalled from a memory."""
+
+    token_ids: np.ndarray  # int64 [L]
+    exact: bool  # they are the ones that were encoded
+    carried: float | None  # share of the positions that the latents decide, the patch aside; None if not verified
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Measured once on held-out text and stored with the codec. All float32."""
+
+    mean_D: torch.Tensor
+    deviation_D: torch.Tensor
+    projection_DE: torch.Tensor | None  # orthogonal columns; None where D already fits
+
+
+class Codec:
+    """Encode, verify and recall chunks of at most `config.chunk_tokens` tokens. Not safe for use by several threads.
+
+    Made by `load_codec` and `untrained_codec`. marker_D (start of decode) and gain_D are float32 on the CPU, `wrapped`
+    is the PeftModel around the backbone, None where the codec has no adapters.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: CodecConfig,
+        *,
+        marker_D: torch.Tensor,
+        gain_D: torch.Tensor | None,
+        statistics: Statistics,
+        exact: ExactConfig | None = None,
+        identity: str = "",
+        wrapped: PeftModel | None = None,
+    ):
+        self.backbone, self.config, self.identity = backbone, config, identity
+        self.exact = exact or ExactConfig.of(backbone.precision)
+        self.marker_D, self.gain_D, self.statistics, self.wrapped = marker_D, gain_D, statistics, wrapped
+        self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
+        self._marker_D = marker_D.to(backbone.device, backbone.dtype)
+        self._gain_D = None if gain_D is None else gain_D.to(backbone.device, backbone.dtype)
+        self._mean_D = statistics.mean_D.to(backbone.device)
+        self._deviation_D = statistics.deviation_D.to(backbone.device)
+        projection = statistics.projection_DE
+        self._projection_DE = None if projection is None else projection.to(backbone.device, torch.float32)
+
+    @property
+    def tokenizer(self):
+        return self.backbone.tokenizer
+
+    @property
+    def embedding_width(self) -> int:
+        return self.backbone.width if self._projection_DE is None else self._projection_DE.shape[1]
+
+    @torch.inference_mode()
+    def memorise(self, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
+        """One batch of chunks (token ids, 1 to chunk_tokens each) to memories, in the same order.
+
+        Verifying reads the dequantised latents, that is what recall will read. Raises torch.OutOfMemoryError as it
+        comes; `batches` says how to group chunks.
+        """
+        ids_BL, lengths_B = self.pad(chunks)
+        latents_BKD = self.encode(ids_BL, lengths_B)
+        codes_BC, scales_BG = self.quantise(latents_BKD)
+        embedding_BE = self.embed(latents_BKD).cpu().numpy()
+        readings = self._verify(codes_BC, scales_BG, ids_BL, chunks) if verify else [(None, None)] * len(chunks)
+        codes, scales = codes_BC.cpu().numpy(), scales_BG.cpu().numpy()
+        return [
+            Memory(codes[i].tobytes(), scales[i].tobytes(), embedding_BE[i], *readings[i]) for i in range(len(chunks))
+        ]
+
+    @torch.inference_mode()
+    def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+        """Latents [B, K, D] of right-padded token ids, in the backbone's dtype."""
+        with self._adapter("encoder"):
+            return encode_latents(
+                self.backbone, ids_BL, lengths_B, self._marker_D, self._gain_D, self.config.num_latents
+            )
+
+    def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError for an empty or overlong chunk."""
+        lengths = np.array([len(chunk) for chunk in chunks])
+        if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.chunk_tokens:
+            raise ValueError(
+                f"chunks of {sorted(set(lengths.tolist()))} tokens; wanted 1 to {self.config.chunk_tokens}"
+            )
+        ids_BL = np.zeros((len(chunks), lengths.max()), dtype=np.int64)
+        for row, chunk in zip(ids_BL, chunks, strict=True):
+            row[: len(chunk)] = chunk
+        device = self.backbone.device
+        return torch.from_numpy(ids_BL).to(device), torch.from_numpy(lengths).to(device)
+
+    def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """NF4 codes and scales of standardised latents (model/nf4.py)."""
+        return nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
+
+    def dequantise(self, codes_BC: torch.Tensor, scales_BG: torch.Tensor) -> torch.Tensor:
+        """float32 latents [B, K, D]."""
+        shape = (len(codes_BC), self.config.num_latents, self.backbone.width)
+        values = nf4.dequantise(codes_BC, scales_BG, shape[1] * shape[2]).view(shape)
+        return nf4.restore(values, self._mean_D, self._deviation_D)
+
+    def embed(self, latents_BKD: torch.Tensor) -> torch.Tensor:
+        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised."""
+        pooled = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).mean(dim=1)
+        if self._projection_DE is not None:
+            pooled = pooled @ self._projection_DE
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+    @torch.inference_mode()
+    def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
+        """One batch of rows to tokens. With `patched=False`, what the latents alone give.
+
+        A draft that does not match is mended with verifying forwards; what still differs comes back with
+        `exact=False`, for the caller to refuse.
+        """
+        patches = [self._unpack(row, patched) for row in rows]
+        found: dict[int, np.ndarray] = {i: p.tokens for i, p in enumerate(patches) if p.kind == RAW}
+        drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
+        if drafted:
+            prefix = self.prefix(self._stored_latents([rows[i] for i in drafted]))
+            forced = [patches[i].forced(rows[i].num_tokens) for i in drafted]
+            for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
+                found[i] = tokens
+            if patched:
+                self._mend(rows, drafted, prefix, forced, found)
+        return [Recollection(found[i], row.matches(found[i]), self._carried(row)) for i, row in enumerate(rows)]
+
+    def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
+        """What the decoder reads before the text: latents times gain, then the marker. [B, K + 1, D]"""
+        latents = latents_BKD.to(self.backbone.dtype)
+        latents = latents if self._gain_D is None else latents * self._gain_D
+        return torch.cat([latents, self._marker_D.expand(len(latents), 1, -1)], dim=1)
+
+    def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
+        with self._adapter("decoder"):
+            prefix = self.prefix(self.dequantise(codes_BC, scales_BG))
+            lead_BL = read_tokens(self.backbone, prefix, ids_BL).lead_BL.cpu().numpy()
+        readings = []
+        for lead_L, chunk in zip(lead_BL, chunks, strict=True):
+            lead_L = lead_L[: len(chunk)]
+            patch = make_patch(chunk, lead_L <= self.exact.margin)
+            readings.append((float((lead_L > 0).mean()), self.patches.pack(patch)))
+        return readings
+
+    def _carried(self, row: StoredMemory) -> float | None:
+        return None if row.patch is None else self.patches.unpack(row.patch).carried(row.num_tokens)
+
+    def _unpack(self, row: StoredMemory, patched: bool) -> Patch:
+        if patched and row.patch is not None:
+            return self.patches.unpack(row.patch)
+        return Patch(FORCED, np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def _stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+        codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
+        scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
+        device = self.backbone.device
+        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+
+    def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
+        longest = max(len(f) for f in forced)
+        forced_BL = np.stack([np.pad(f, (0, longest - len(f)), constant_values=-1) for f in forced])
+        if len(forced) == 1:  # a batch of one rounds differently from every other batch, so it is drafted as two
+            prefix_BSD, forced_BL = prefix_BSD.repeat(2, 1, 1), forced_BL.repeat(2, axis=0)
+        with self._adapter("decoder"):
+            tokens = draft_tokens(self.backbone, prefix_BSD, torch.from_numpy(forced_BL).to(prefix_BSD.device))
+        return [row[: len(f)] for row, f in zip(tokens.cpu().numpy(), forced, strict=False)]
+
+    def _mend(self, rows, drafted, prefix_BSD, forced, found) -> None:
+        """Redo each draft that does not match: the verifying forward says where it first went wrong."""
+        for place, i in enumerate(drafted):
+            for _ in range(MENDS):
+                if rows[i].patch is None or rows[i].matches(found[i]):
+                    break
+                at, token = self._first_disagreement(prefix_BSD[place], found[i], forced[place])
+                if at is None:
+                    break
+                forced[place] = np.concatenate([found[i][:at], [token], forced[place][at + 1 :]])
+                found[i] = self._draft(prefix_BSD[place, None], [forced[place]])[0]
+
+    def _first_disagreement(self, prefix_SD, tokens_L, forced_L) -> tuple[int | None, int]:
+        ids = torch.from_numpy(np.ascontiguousarray(tokens_L)).to(prefix_SD.device)[None]
+        with self._adapter("decoder"):
+            argmax_L = read_tokens(self.backbone, prefix_SD[None], ids).argmax_BL[0].cpu().numpy()
+        wanted_L = np.where(forced_L >= 0, forced_L, argmax_L)
+        wrong = np.flatnonzero(wanted_L != tokens_L)
+        return (int(wrong[0]), int(wanted_L[wrong[0]])) if len(wrong) else (None, -1)
+
+    @contextmanager
+    def _adapter(self, name: str) -> Iterator[None]:
+        """Switch on one adapter. Without adapters the backbone is both encoder and decoder."""
+        if self.wrapped is not None:
+            use_adapter(self.backbone, name)
+        yield
+
+
+def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Indices grouped so that a group holds `size` chunks of nearly one length, longest first."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:
+    """Share of the computed text positions that are padding."""
+    computed = sum(max(lengths[i] for i in group) * len(group) for group in groups)
+    return 1.0 - sum(lengths) / computed if computed else 0.0

@@ -1,0 +1,62 @@
+"""What defines a codec: the paper's numbers as defaults, nonsense refused when made.
+
+Source of the defaults: NextMem (arXiv 2603.15634), section on the method; the quantiser, the margin and the embedding
+are ours (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+PRECISIONS = ("fp32", "bf16")
+GAINS = ("raw", "fixed", "learned")
+
+
+@dataclass(frozen=True, slots=True)
+class CodecConfig:
+    """Everything that decides what a latent means. Changed only by `dataclasses.replace`."""
+
+    chunk_tokens: int = 128  # tokens a chunk holds at most
+    num_latents: int = 15  # K
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_targets: str = "all-linear"
+    latent_gain: str = "raw"  # raw: fed back as it is; fixed: scaled to an embedding's length; learned: a channel each
+    marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
+    quantiser: str = "nf4-standardised-64"
+    pooling: str = "mean-standardised"
+    max_embedding_width: int = 1024  # wider backbones are projected, so that every vector store can index a row
+    load_in_4bit: bool = False  # backbone weights through bitsandbytes
+
+    def __post_init__(self):
+        _require(16 <= self.chunk_tokens <= 4096, self, "chunk_tokens", "16 to 4096")
+        _require(1 <= self.num_latents <= self.chunk_tokens, self, "num_latents", "1 to chunk_tokens")
+        _require(self.lora_rank >= 1, self, "lora_rank", "at least 1")
+        _require(self.latent_gain in GAINS, self, "latent_gain", f"one of {', '.join(GAINS)}")
+        _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
+
+    def as_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ExactConfig:
+    """How exact recall is secured. A bank records it, because verifying and recalling must round alike."""
+
+    precision: str  # of the verifying and of the recalling forward
+    margin: float  # logits; a position that is right by less is forced too
+
+    def __post_init__(self):
+        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+        _require(self.margin >= 0, self, "margin", "0 or more")
+
+    @classmethod
+    def of(cls, precision: str) -> ExactConfig:
+        """The default margin of a precision (docs/decisions.md: measured, both without a failure)."""
+        return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision])
+
+
+def _require(holds: bool, config: object, field: str, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")

@@ -1,0 +1,56 @@
+"""Two-layer random backbones and a byte tokenizer, built in code: the real classes, about 140 thousand parameters.
+
+They are what tests run on, and `--backbone tiny-llama` is there for trying a pipeline without waiting for a model.
+"""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+FAMILIES = {"tiny-llama": (LlamaConfig, LlamaForCausalLM), "tiny-qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte (256) and three specials; round-trips every text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIALS[0], pad_token=SPECIALS[0])
+
+
+def tiny_model(family: str, *, hidden_size: int = 64, seed: int = 0) -> PreTrainedModel:
+    """A random two-layer model in fp32. Same family, width and seed: same weights.
+
+    The embeddings are drawn wider than a fresh model's, so that greedy argmaxes are not all near ties.
+    """
+    config_class, model_class = FAMILIES[family]
+    config = config_class(
+        vocab_size=len(SPECIALS) + 256,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=hidden_size // 4,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config)

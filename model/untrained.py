@@ -1,0 +1,93 @@
+"""A usable codec without training: no adapters, calibrated statistics. Its recall is exact through patches alone.
+
+Calibration measures each latent channel's mean and deviation, which the quantiser and the embedding need, on a text
+that ships with the package. Shapes: K latents, D hidden width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from model.backbone import Backbone, load_backbone
+from model.checkpoint import SETTINGS, load_codec, make_codec, save_codec
+from model.codec import Codec, Statistics, batches
+from model.config import CodecConfig, ExactConfig
+from model.embedded import cache_folder
+
+BATCH = 16
+VERSION = 1  # of the calibration: a change here makes new codecs
+
+
+def untrained_folder(backbone_name: str, config: CodecConfig | None = None, *, precision: str = "auto") -> Path:
+    """Folder of the untrained codec of a backbone, calibrated on first use and kept in the user's cache."""
+    config = config or CodecConfig()
+    backbone = load_backbone(backbone_name, precision=precision, load_in_4bit=config.load_in_4bit)
+    key = json.dumps([VERSION, config.as_dict(), backbone.fingerprint, backbone.tokenizer.fingerprint], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache_folder() / "codecs" / f"untrained-{Path(backbone_name).name}-{digest}"
+    if not (folder / SETTINGS).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / SETTINGS).is_file():
+                save_codec(untrained_codec(backbone, config), folder)
+    return folder
+
+
+def untrained_codec(
+    backbone: Backbone, config: CodecConfig | None = None, *, exact: ExactConfig | None = None
+) -> Codec:
+    """Codec with no adapters: the marker is its word's embedding, the gain a constant, the statistics calibrated."""
+    config = config or CodecConfig()
+    marker_D = base_marker(backbone, config.marker_word)
+    chunks = calibration_chunks(backbone, config)
+    blank = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
+    probe = Codec(backbone, config, marker_D=marker_D, gain_D=None, statistics=blank)
+    gain_D = None if config.latent_gain == "raw" else _gain(backbone, _latents(probe, chunks))
+    probe = Codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=blank)
+    statistics = calibrate(_latents(probe, chunks), config)
+    return make_codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=statistics, exact=exact)
+
+
+def calibrate(latents_NKD: torch.Tensor, config: CodecConfig) -> Statistics:
+    """Channel means and deviations over all latents; a seeded orthogonal projection where D is too wide to index."""
+    flat_ND = latents_NKD.float().flatten(0, 1)
+    return Statistics(flat_ND.mean(0), flat_ND.std(0), _projection(flat_ND.shape[1], config.max_embedding_width))
+
+
+def base_marker(backbone: Backbone, word: str) -> torch.Tensor:
+    """Mean embedding of the word's tokens, float32 [D]: the frozen base of the start-of-decode marker."""
+    ids = torch.tensor(backbone.tokenizer.encode(word), device=backbone.device)
+    return backbone.embed(ids).float().mean(0).cpu().detach()
+
+
+def calibration_chunks(backbone: Backbone, config: CodecConfig) -> list[np.ndarray]:
+    """Token ids of the first chunk of each paragraph of the calibration text."""
+    text = resources.files("model").joinpath("calibration.txt").read_text(encoding="utf-8")
+    paragraphs = [p.strip() for p in text.split("\n\n") if p.strip()]
+    return [next(backbone.tokenizer.chunks(p, config.chunk_tokens)).token_ids for p in paragraphs]
+
+
+def _latents(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+    groups = batches([len(c) for c in chunks], BATCH)
+    return torch.cat([codec.encode(*codec.pad([chunks[i] for i in group])).float().cpu() for group in groups])
+
+
+def _gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
+    """Constant gain that gives a latent the length of an input embedding."""
+    ratio = backbone.embed.weight.float().norm(dim=-1).mean().cpu() / latents_NKD.norm(dim=-1).mean()
+    return torch.full((backbone.width,), float(ratio))
+
+
+def _projection(width: int, limit: int) -> torch.Tensor | None:
+    if width <= limit:
+        return None
+    gaussian = torch.randn(width, limit, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(gaussian).Q.to(torch.bfloat16)
