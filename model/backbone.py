@@ -19,6 +19,7 @@ from model.tiny import FAMILIES, tiny_model, tiny_tokenizer
 from model.tokens import TextTokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ATTENTION = {"fp32": "sdpa", "bf16": "eager"}
 FINGERPRINT_BLOCK = 65536
 FINGERPRINT_BLOCKS = 16
 
@@ -65,22 +66,24 @@ class Backbone:
 
 
 def load_backbone(
-    name: str, *, precision: str = "auto", device: str = "auto", load_in_4bit: bool = False, attention: str = "eager"
+    name: str, *, precision: str = "auto", device: str = "auto", load_in_4bit: bool = False, attention: str = "auto"
 ) -> Backbone:
     """`smollm2-135m` (embedded), `tiny-llama` / `tiny-qwen3` (tests), a model folder, or a Hugging Face id.
 
-    Eager attention is the default because verifying and recalling must round alike (docs/decisions.md).
+    Attention is eager in bf16, where verifying and recalling must round alike, and sdpa in fp32, where the margin
+    covers the difference (docs/decisions.md).
     Raises ModuleNotFoundError with the install line where the embedded weights are missing; OSError where the hub or
     the folder has no such model.
     """
     device = default_device() if device == "auto" else device
     precision = default_precision(device) if precision == "auto" else precision
+    attention = ATTENTION[precision] if attention == "auto" else attention
     if name in FAMILIES:
         model, tokenizer = tiny_model(name).to(DTYPES[precision]), tiny_tokenizer()
         model.set_attn_implementation(attention)
         fingerprint = hashlib.sha256(f"{name} seed 0".encode()).hexdigest()[:32]
     else:
-        source = str(embedded_folder()) if name == EMBEDDED else _local_or_hub(name)
+        source = _source(name)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=DTYPES[precision], attn_implementation=attention, **_four_bit(load_in_4bit, precision)
         )
@@ -90,6 +93,13 @@ def load_backbone(
     if not load_in_4bit:
         model.to(device)
     return Backbone(name, model, TextTokenizer(tokenizer), fingerprint, precision)
+
+
+def load_tokenizer(name: str) -> TextTokenizer:
+    """The tokenizer of a backbone, without its weights."""
+    if name in FAMILIES:
+        return TextTokenizer(tiny_tokenizer())
+    return TextTokenizer(AutoTokenizer.from_pretrained(_source(name)))
 
 
 def default_device() -> str:
@@ -104,7 +114,10 @@ def default_precision(device: str) -> str:
     return "bf16" if any(able.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16")) else "fp32"
 
 
-def _local_or_hub(name: str) -> str:
+def _source(name: str) -> str:
+    """A folder, or a Hugging Face id."""
+    if name == EMBEDDED:
+        return str(embedded_folder())
     path = Path(name).expanduser()
     looks_local = name.startswith((".", "/", "~")) or path.exists()
     if looks_local and not (path / "config.json").is_file():

@@ -69,6 +69,10 @@ class PatchFormat:
     def pack(self, patch: Patch) -> bytes:
         return bytes([patch.kind]) + _pack(patch.positions, self._position) + _pack(patch.tokens, self._token)
 
+    def keeps_text(self, data: bytes) -> bool:
+        """Whether this is the patch of a chunk whose text stands in its row."""
+        return data[:1] == bytes([TEXT])
+
     def unpack(self, data: bytes) -> Patch:
         """Raises ValueError where the bytes are no patch of this codec."""
         kind, body = (data[0], data[1:]) if data else (-1, b"")

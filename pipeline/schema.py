@@ -27,6 +27,7 @@ DOC_HASH = "doc_hash"
 ENCODED_AT = "encoded_at"
 
 TOKEN_IDS = "token_ids"
+LOSSY = "lossy"
 
 _WHERE = [
     pa.field(CHUNK_ID, pa.string(), nullable=False),  # 32 hex digits: hash of doc id, position and token ids
@@ -46,7 +47,11 @@ _HASHES = [
 
 def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
     """What the CPU stage hands to the encoder: one row a chunk, plus the user's own columns."""
-    return pa.schema([*_WHERE, *_HASHES, pa.field(TOKEN_IDS, pa.list_(pa.int32()), nullable=False), *metadata])
+    tokens = [
+        pa.field(LOSSY, pa.bool_(), nullable=False),  # decoding the ids does not give the text back
+        pa.field(TOKEN_IDS, pa.list_(pa.int32()), nullable=False),
+    ]
+    return pa.schema([*_WHERE, *_HASHES, *tokens, *metadata])
 
 
 def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
@@ -67,4 +72,4 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
     )
 
 
-RESERVED = frozenset(row_schema().names) | {TOKEN_IDS}
+RESERVED = frozenset(row_schema().names) | {TOKEN_IDS, LOSSY}

@@ -1,0 +1,75 @@
+"""How often a unit has been tried, kept outside the actors that may die of it.
+
+Ray restarts a dead actor and hands it the same unit again, for ever. The ledger makes that finite: a range of documents
+that killed its actor twice is halved, and a single document that did is left out. One crash alone is forgiven, because
+a node may be lost under a unit that is not to blame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import ray
+
+CRASHES_FORGIVEN = 1
+
+
+@dataclass(slots=True)
+class _Unit:
+    ranges: list[tuple[int, int]]  # documents [from, to) still to be encoded together, in order
+    poison: list[int] = field(default_factory=list)
+    trying: tuple[int, int] | None = None
+    crashes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+class Ledger:
+    """Ranges of a unit's documents, narrowed by crashes. No Ray in it: tests use it as it is."""
+
+    def __init__(self):
+        self._units: dict[str, _Unit] = {}
+
+    def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """(ranges to encode, documents to leave out). A range under way when the last attempt ended has crashed."""
+        unit = self._units.setdefault(unit_id, _Unit([(0, documents)]))
+        if unit.trying is not None:
+            self._crashed(unit, unit.trying)
+            unit.trying = None
+        return list(unit.ranges), list(unit.poison)
+
+    def trying(self, unit_id: str, first: int, last: int) -> None:
+        self._units[unit_id].trying = (first, last)
+
+    def finished(self, unit_id: str) -> None:
+        """The unit is written: nothing of it need be remembered."""
+        self._units.pop(unit_id, None)
+
+    def _crashed(self, unit: _Unit, crashed: tuple[int, int]) -> None:
+        unit.crashes[crashed] = unit.crashes.get(crashed, 0) + 1
+        if unit.crashes[crashed] <= CRASHES_FORGIVEN:
+            return
+        at, (first, last) = unit.ranges.index(crashed), crashed
+        if last - first == 1:
+            unit.poison.append(first)
+            unit.ranges[at : at + 1] = []
+        else:
+            middle = (first + last) // 2
+            unit.ranges[at : at + 1] = [(first, middle), (middle, last)]
+
+
+LedgerActor = ray.remote(num_cpus=0, max_restarts=0)(Ledger)
+
+
+class RemoteLedger:
+    """A ledger that lives in an actor of its own, called as if it were here."""
+
+    def __init__(self, actor: ray.actor.ActorHandle):
+        self._actor = actor
+
+    def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
+        return ray.get(self._actor.begin.remote(unit_id, documents))
+
+    def trying(self, unit_id: str, first: int, last: int) -> None:
+        ray.get(self._actor.trying.remote(unit_id, first, last))
+
+    def finished(self, unit_id: str) -> None:
+        self._actor.finished.remote(unit_id)

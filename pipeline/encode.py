@@ -1,0 +1,101 @@
+"""The encode stage: work units in, outcomes out. Ray Data schedules; an outcome is tiny, rows go to the bank's files.
+
+    unit -> read + chunk (CPU task) -> encode + write the unit's file (one actor a GPU) -> outcome -> the driver commits
+
+One unit is one row is one Ray block, so that Ray cannot merge, split or reorder what a commit means. Actors and tasks
+hold no logic of their own: UnitReader and UnitEncoder call pipeline/unit_work.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.attempts import LedgerActor, RemoteLedger
+from pipeline.options import EncodeOptions
+from pipeline.unit_work import EncodeWork, Outcome, ReadWork
+from pipeline.units import Unit
+
+WINDOW = 4000  # units handed to Ray at once: a million one-block items cost minutes and gigabytes
+UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
+NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
+INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
+
+
+class UnitReader:
+    """Ray Data actor: reads and chunks a work unit."""
+
+    def __init__(self, options: EncodeOptions):
+        self.work = ReadWork(options)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        return _row(CHUNKED, self.work.read(_value(row)))
+
+
+class UnitEncoder:
+    """Ray Data actor: loads the codec once, then turns a chunked unit into a file of the bank and an outcome."""
+
+    def __init__(self, options: EncodeOptions, ledger: ray.actor.ActorHandle):
+        worker = ray.get_runtime_context()
+        gpus = worker.get_accelerator_ids().get("GPU", [])
+        name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
+        self.work = EncodeWork(options, RemoteLedger(ledger), worker=name)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        return _row(OUTCOME, self.work.encode(_value(row)))
+
+
+def encode(units: Iterable[Unit], options: EncodeOptions) -> Iterator[Outcome]:
+    """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time."""
+    ledger = LedgerActor.remote()
+    window = max(WINDOW, 50 * options.actors)
+    units = iter(units)
+    while batch := list(itertools.islice(units, window)):
+        yield from _window(batch, options, ledger)
+
+
+def _window(units: list[Unit], options: EncodeOptions, ledger: ray.actor.ActorHandle) -> Iterator[Outcome]:
+    _configure()
+    dataset = ray.data.from_arrow([_row(UNIT, unit) for unit in units])
+    resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}
+    outcomes = dataset.map_batches(
+        UnitReader,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=1,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, options.actors // 2)),
+        fn_constructor_args=(options,),
+    ).map_batches(
+        UnitEncoder,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=min(options.actors, len(units)), max_tasks_in_flight_per_actor=2),
+        fn_constructor_args=(options, ledger),
+        **resources,
+    )
+    for row in outcomes.iter_rows():
+        yield pickle.loads(row[OUTCOME])
+
+
+def _row(name: str, value: object) -> pa.Table:
+    """A table of one row that Ray cannot split, and whose bytes it does not look into."""
+    return pa.table({name: pa.array([pickle.dumps(value)], pa.large_binary())})
+
+
+def _value(row: pa.Table) -> object:
+    return pickle.loads(row.column(0)[0].as_py())
+
+
+def _configure() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.max_consecutive_actor_init_deaths = INIT_DEATHS
+    context.max_errored_blocks = 0  # never drop
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,108 @@
+"""A chunk table to memory rows: batches by length, smaller ones when memory runs out, one table in document order.
+
+Knows no Ray: benchmarks run it in a bare loop.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from model.codec import Codec, Memory, batches
+from model.patch import text_patch
+from model.speed import body_weights, encode_flop
+from pipeline import schema
+
+BATCH = {"cpu": 32, "cuda": 256}
+
+
+class Memoriser:
+    """Turns chunk tables into memory rows with one codec. `numbers` counts what was done since it was last taken."""
+
+    def __init__(self, codec: Codec, *, verify: bool = True, batch_size: int | None = None):
+        self.codec, self.verify = codec, verify
+        self.batch_size = batch_size or BATCH[codec.backbone.device.type]
+        self._weights = body_weights(codec.backbone)
+        self._numbers: Counter[str] = Counter()
+
+    def take_numbers(self) -> dict[str, float]:
+        """Seconds, FLOP, positions, padding and quality sums since the last call, to be added up by the summary."""
+        numbers, self._numbers = dict(self._numbers), Counter()
+        return numbers
+
+    def memorise(self, chunks: pa.Table, unit_id: str) -> pa.Table:
+        """Memory rows of a chunk table, in its order."""
+        ids = [np.asarray(row.values, dtype=np.int32) for row in chunks[schema.TOKEN_IDS]]
+        start = time.perf_counter()
+        memories: list[Memory | None] = [None] * len(ids)
+        encodable = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
+        for group in batches([len(ids[i]) for i in encodable], self.batch_size):
+            where = [encodable[i] for i in group]
+            for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=True):
+                memories[i] = memory
+        self._numbers["encode_seconds"] += time.perf_counter() - start
+        rows = _rows(chunks, [m or self._blank() for m in memories], self.codec, unit_id)
+        self._count(ids, rows)
+        return rows
+
+    def _batch(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
+        """One batch, or its halves where memory runs out. A single chunk that does not fit is an error."""
+        try:
+            memories = self.codec.memorise(chunks, verify=self.verify)
+        except torch.OutOfMemoryError:
+            if len(chunks) == 1:
+                raise
+            self.batch_size = max(1, len(chunks) // 2)
+            torch.cuda.empty_cache()
+            middle = len(chunks) // 2
+            return self._batch(chunks[:middle]) + self._batch(chunks[middle:])
+        longest, latents = max(len(chunk) for chunk in chunks), self.codec.config.num_latents
+        self._numbers["positions"] += len(chunks) * (longest + latents)
+        self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)
+        return memories
+
+    def _blank(self) -> Memory:
+        """For a text that the tokenizer drops whole: latents of nothing, an embedding that is far from everything."""
+        zeros = torch.zeros(1, self.codec.config.num_latents, self.codec.backbone.width)
+        codes, scales = self.codec.quantise(zeros.to(self.codec.backbone.device))
+        embedding_E = np.zeros(self.codec.embedding_width, dtype=np.float32)
+        return Memory(codes.cpu().numpy().tobytes(), scales.cpu().numpy().tobytes(), embedding_E, None, None)
+
+    def _count(self, ids: Sequence[np.ndarray], rows: pa.Table) -> None:
+        latents = self.codec.config.num_latents
+        self._numbers["encode_flop"] += sum(encode_flop(self._weights, len(chunk), latents) for chunk in ids)
+        for patch, fidelity, chunk in zip(rows[schema.PATCH], rows[schema.FIDELITY], ids, strict=True):
+            if patch.as_py() is None or fidelity.as_py() is None:
+                continue
+            carried = self.codec.patches.unpack(patch.as_py()).carried(len(chunk))
+            self._numbers["verified"] += 1
+            self._numbers["fidelity"] += fidelity.as_py()
+            self._numbers["all_right"] += fidelity.as_py() == 1.0
+            self._numbers["carried"] += carried
+            self._numbers["patch_bytes"] += len(patch.as_py())
+
+
+def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: str) -> pa.Table:
+    """The chunk table's columns and the memories', in the order of row_schema. A lossy chunk's patch says: see text."""
+    lossy = chunks[schema.LOSSY].to_pylist()
+    kept = codec.patches.pack(text_patch())
+    metadata = tuple(field for field in chunks.schema if field.name not in schema.RESERVED)
+    made = {
+        schema.UNIT: [unit_id] * len(memories),
+        schema.CODES: [m.codes for m in memories],
+        schema.SCALES: [m.scales for m in memories],
+        schema.EMBEDDING: [m.embedding_E for m in memories],
+        schema.FIDELITY: [m.fidelity for m in memories],
+        schema.PATCH: [kept if lost else m.patch for m, lost in zip(memories, lossy, strict=True)],
+        schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * len(memories),
+    }
+    table_schema = schema.row_schema(metadata)
+    columns = [made[name] if name in made else chunks[name] for name in table_schema.names]
+    arrays = [c if isinstance(c, pa.ChunkedArray) else pa.array(c, f.type) for c, f in zip(columns, table_schema, strict=True)]
+    return pa.table(arrays, schema=table_schema)

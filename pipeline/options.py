@@ -1,0 +1,25 @@
+"""What every worker of an encode job needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import ExactConfig
+from pipeline.documents import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """Paths are absolute or URIs: workers run in another folder than the command."""
+
+    bank: str
+    codec: str  # folder that every worker can read
+    exact: ExactConfig
+    columns: Columns  # with the Arrow fields of what is carried along
+    backbone: str | None = None  # the codec's own, or the same weights elsewhere
+    keep_text: bool = False
+    verify: bool = True
+    batch_size: int | None = None  # chunks at once; None: by device
+    actors: int = 1
+    threads: int = 1  # of each actor, on a CPU
+    gpus: bool = False  # one actor a GPU
