@@ -1,0 +1,64 @@
+"""`--set KEY=VALUE`: every knob that has no flag of its own, typed by the field's default."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+T = typing.TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """Knobs of `nextmem encode` beside its flags."""
+
+    precision: str = "auto"  # fp32, bf16, or what the device multiplies fastest
+    margin: float | None = None  # logits; None: the precision's own
+    batch_size: int | None = None  # chunks at once; None: by device
+    unit_chunks: int | None = None  # chunks a work unit; None: 64 on a CPU, 2,048 on GPUs
+    threads: int | None = None  # of each actor on a CPU; None: cores over actors
+    commit_seconds: float = 5.0
+    price_per_hour: float | None = None  # of one worker, for the cost in the summary
+
+    def __post_init__(self):
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
+        for name in ("batch_size", "unit_chunks", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:
+    """Each KEY=VALUE into the first config that has the field. ValueError names what is unknown or ill-typed."""
+    changes: list[dict[str, object]] = [{} for _ in configs]
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        owner = next((i for i, config in enumerate(configs) if key in _types(config)), None)
+        if not equals or owner is None:
+            known = ", ".join(sorted(name for config in configs for name in _types(config)))
+            raise ValueError(f"--set {pair}: wanted KEY=VALUE with one of the keys {known}")
+        changes[owner][key] = _typed(key, value, _types(configs[owner])[key])
+    return tuple(dataclasses.replace(config, **change) for config, change in zip(configs, changes, strict=True))
+
+
+def _types(config: object) -> dict[str, object]:
+    hints = typing.get_type_hints(type(config))
+    return {field.name: hints[field.name] for field in fields(config)}
+
+
+def _typed(key: str, value: str, wanted: object) -> object:
+    choices = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    if value.lower() == "none" and type(None) in choices:
+        return None
+    kind = next(choice for choice in choices if choice is not type(None))
+    if kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        if kind is bool:
+            raise ValueError
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"--set {key}={value}: wanted a value of type {kind.__name__}") from None

@@ -1,0 +1,87 @@
+"""The driver's loop: outcomes come in, finished units are committed many at a time, every few seconds.
+
+A thread reads the outcomes, so that a commit is never late because the next unit is slow, and so that Ctrl-C commits
+what is finished.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from pipeline.bank import Bank
+from pipeline.commit import commit
+from pipeline.unit_work import Outcome
+
+_END = object()
+
+
+class UnfinishableError(RuntimeError):
+    """No unit of this job can be done: a full disk, a folder that may not be written to."""
+
+
+def commit_as_they_come(bank: Bank, outcomes: Iterable[Outcome], *, every: float = 5.0) -> Iterator[list[Outcome]]:
+    """Commit the receipts among the outcomes every few seconds; yield each group once it is committed.
+
+    On KeyboardInterrupt what is finished is committed first, and the interrupt goes on. Raises UnfinishableError, after
+    committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through too.
+    """
+    arrivals: queue.Queue = queue.Queue()
+    threading.Thread(target=_pump, args=(outcomes, arrivals), daemon=True).start()
+    waiting: list[Outcome] = []
+    due = time.monotonic() + every
+    try:
+        while True:
+            arrived = _next(arrivals, due if waiting else None)
+            if isinstance(arrived, Outcome):
+                waiting.append(arrived)
+            over = arrived is _END or isinstance(arrived, BaseException)
+            if waiting and (over or time.monotonic() >= due):
+                yield _commit(bank, waiting)
+                waiting, due = [], time.monotonic() + every
+            if isinstance(arrived, BaseException):
+                raise arrived
+            if over:
+                return
+    except KeyboardInterrupt:
+        waiting += [item for item in _drained(arrivals) if isinstance(item, Outcome)]
+        if waiting:
+            yield _commit(bank, waiting)
+        raise
+
+
+def _commit(bank: Bank, outcomes: list[Outcome]) -> list[Outcome]:
+    commit(bank, [outcome.receipt for outcome in outcomes if outcome.receipt])
+    fatal = next((o.failure for o in outcomes if o.failure and o.failure.fatal), None)
+    if fatal:
+        raise UnfinishableError(fatal.reason)
+    return outcomes
+
+
+def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue) -> None:
+    try:
+        for outcome in outcomes:
+            arrivals.put(outcome)
+        arrivals.put(_END)
+    except BaseException as error:  # handed to the thread that waits, which raises it
+        arrivals.put(error)
+
+
+def _next(arrivals: queue.Queue, due: float | None):
+    """The next arrival; None when it is time to commit. Waits in short turns, so that Ctrl-C is heard."""
+    while due is None or time.monotonic() < due:
+        try:
+            return arrivals.get(timeout=0.2)
+        except queue.Empty:
+            continue
+    return None
+
+
+def _drained(arrivals: queue.Queue) -> Iterator[object]:
+    while True:
+        try:
+            yield arrivals.get_nowait()
+        except queue.Empty:
+            return
