@@ -59,6 +59,7 @@ class Outcome:
     receipt: Receipt | None = None
     failure: Failure | None = None
     worker: str = ""  # the device or actor that did it
+    started: float = 0.0  # seconds since the epoch, when its encoding began
     numbers: dict[str, float] = field(default_factory=dict)
 
 
@@ -114,15 +115,14 @@ class EncodeWork:
     def encode(self, unit: ChunkedUnit | Failure) -> Outcome:
         """The unit's files are written, not committed; its rejected documents are listed beside the bank."""
         if isinstance(unit, Failure):
-            return Outcome(failure=unit, worker=self.worker)
-        start = time.perf_counter()
+            return Outcome(failure=unit, worker=self.worker, started=time.time())
+        started, start = time.time(), time.perf_counter()
         rows, rejected = self._rows(unit)
         made = _tried(unit.unit_id, lambda: self._write(unit, rows, rejected))
         self.ledger.finished(unit.unit_id)
         numbers = self.memoriser.take_numbers() | {"seconds": time.perf_counter() - start, "limit": self.limit}
-        if isinstance(made, Failure):
-            return Outcome(failure=made, worker=self.worker, numbers=numbers)
-        return Outcome(receipt=made, worker=self.worker, numbers=numbers)
+        done = {"failure": made} if isinstance(made, Failure) else {"receipt": made}
+        return Outcome(**done, worker=self.worker, started=started, numbers=numbers)
 
     def _rows(self, unit: ChunkedUnit) -> tuple[pa.Table, list[Rejected]]:
         ranges, poison = self.ledger.begin(unit.unit_id, len(unit.starts) - 1)
