@@ -68,3 +68,20 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 
 RESERVED = frozenset(row_schema().names) | {TOKEN_IDS}
+
+INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
+"""High entropy: neither a dictionary nor zstd makes them smaller."""
+
+REPEATING = (DOC_ID, SOURCE, UNIT, DOC_HASH)
+"""The same value in row after row: what a dictionary is for."""
+
+INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT)
+"""The log keeps these columns' smallest and largest value a file, and readers skip files by them."""
+
+DIGITS = 32
+"""Hex digits of a chunk id."""
+
+
+def metadata_of(schema: pa.Schema) -> tuple[pa.Field, ...]:
+    """The user's own columns among a bank's columns."""
+    return tuple(field for field in schema if field.name not in RESERVED)
