@@ -36,7 +36,8 @@ class Bank:
         self.folder, self.table = folder, table
         self.identity = _identity(folder, table)
         self.schema = pa.schema(table.schema().to_arrow())
-        self.known_version = table.version()  # no version up to this one holds what this job doesn't know of
+        self.sorted_until = table.version()  # every file up to this version is known to be ours or another job's
+        self._elsewhere: set[str] = set()
 
     @classmethod
     def create(
@@ -74,7 +75,7 @@ class Bank:
     def open(
         cls, uri: str | os.PathLike, *, version: int | None = None, storage_options: dict[str, str] | None = None
     ) -> Bank:
-        """The bank at its newest version, or at a given one. Raises FileNotFoundError, ValueError for what isn't ours."""
+        """The newest version, or a given one. Raises FileNotFoundError; ValueError for a table that isn't ours."""
         folder = Folder(uri, storage_options)
         try:
             return cls(folder, DeltaTable(folder.uri, version=version, storage_options=storage_options))
@@ -100,6 +101,19 @@ class Bank:
     def reload(self) -> None:
         """Stand on the newest version."""
         self.table.update_incremental()
+
+    def arrivals(self) -> set[str]:
+        """Live files that someone else committed since this object was opened: another job's units, or a compaction."""
+        live = set(self.files())
+        if self.version != self.sorted_until:
+            known = DeltaTable(self.folder.uri, self.sorted_until, self.folder.storage_options)
+            self._elsewhere |= live - set(live_files(known))
+            self.sorted_until = self.version
+        return self._elsewhere & live
+
+    def count_as_arrivals(self, paths: Iterable[str]) -> None:
+        """Files of ours that took over rows of another job's files."""
+        self._elsewhere.update(paths)
 
     def require(self, identity: CodecIdentity) -> None:
         """Raises ValueError where the bank's rows are another codec's: both sides, and which fields differ."""
@@ -174,7 +188,7 @@ def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:
 
 
 def _refuse_foreign_files(folder: Folder) -> None:
-    """A bank lives alone: a log here already belongs to somebody, and vacuum must never meet a file that isn't the bank's."""
+    """A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's."""
     if folder.names(log.LOG):
         raise FileExistsError(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
     others = [name for name in folder.names() if not name.startswith((".", "_"))]

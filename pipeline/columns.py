@@ -21,7 +21,7 @@ _WIDER = {
 
 
 def table_schema(metadata_fields: tuple[pa.Field, ...] = ()) -> pa.Schema:
-    """The bank's columns: row_schema's, then the user's own as Delta can hold them. Raises ValueError naming the column."""
+    """row_schema's columns, then the user's own as Delta can hold them. Raises ValueError naming the column."""
     taken = {name.lower() for name in RESERVED}
     for field in metadata_fields:
         if field.name.lower() in taken:
@@ -52,7 +52,8 @@ def require_same_columns(bank: str, held: tuple[pa.Field, ...], brought: tuple[p
     theirs = {field.name: str(storable(field).type) for field in brought}
     if ours != theirs:
         raise ValueError(
-            f"{bank} has the metadata columns {_listed(ours)}; this job brings {_listed(theirs)}. Ask for the bank's columns."
+            f"{bank} has the metadata columns {_listed(ours)}; this job brings {_listed(theirs)}. "
+            "Ask for the bank's columns."
         )
 
 

@@ -1,9 +1,9 @@
 """One commit for many finished units. A unit's files and the record that it is finished appear in the same version.
 
-Every commit is a compare-and-swap: it stands only on the very version it was decided on. Whatever comes between, another
-job's units or a compaction, makes it fail; then the bank is reloaded, what the table now holds is dropped, and it is
-decided anew. (delta-rs' own conflict check is not enough: it lets two appends of one unit both through, and does not notice
-that a file about to be removed was compacted into another.)
+Every commit is a compare-and-swap: it stands only on the very version it was decided on. Whatever comes between,
+another job's units or a compaction, makes it fail; then the bank is reloaded, what the table now holds is dropped, and
+it is decided anew. (delta-rs' own conflict check is not enough: it lets two appends of one unit both through, and does
+not notice that a file about to be removed was compacted into another.)
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
 
 
 def swap(bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, unit_ids: Sequence[str] = ()) -> bool:
-    """Write the next version if the bank's is still the newest, and stand on it. False: it wasn't, the bank is reloaded."""
+    """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded."""
+    bank.arrivals()
     base = bank.version
     properties = CommitProperties(
         custom_metadata={"nextmem": summary},
@@ -95,7 +96,7 @@ def swap(bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, uni
             raise
         return False
     bank.reload()
-    bank.known_version = base + 1
+    bank.sorted_until = base + 1
     return True
 
 
@@ -110,11 +111,13 @@ def remove_actions(paths: Iterable[str]) -> list[RemoveAction]:
 
 
 def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveAction]:
-    """New files in, and out with the files of replaced documents; what else those held comes back in files of its own."""
+    """New files in, the files of replaced documents out; what else those held comes back in files of its own."""
     files = [file for receipt in receipts for file in receipt.files]
     _require_written(bank, receipts)
     leaving = {doc_id for receipt in receipts for doc_id in receipt.replaces} | arrived_elsewhere(bank, files)
     removed, kept = without_documents(bank, leaving)
+    if bank.arrivals():
+        bank.count_as_arrivals(file.path for file in kept)
     return [*remove_actions(removed), *add_actions([*files, *kept])]
 
 
@@ -124,8 +127,8 @@ def _require_written(bank: Bank, receipts: list[Receipt]) -> None:
         for file in receipt.files:
             if bank.folder.size(file.path) != file.size:
                 raise FileNotFoundError(
-                    f"unit {receipt.unit_id} says it wrote {file.path} ({file.size} bytes), and {bank.folder.uri} has no such "
-                    "file: every worker must see the bank under this very path. Use shared storage."
+                    f"unit {receipt.unit_id} says it wrote {file.path} ({file.size} bytes), and {bank.folder.uri} has "
+                    "no such file: every worker must see the bank under this very path. Use shared storage."
                 )
 
 

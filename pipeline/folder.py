@@ -1,8 +1,8 @@
 """One folder, on a local disk or an object store, and the only ways we change it: put a whole file, remove a file.
 
 A file put here is there whole or not at all. On a disk that is a temporary dot-name, fsync and a rename; on an object
-store it is one put. `storage_options` are delta-rs' own (AWS_REGION, ...), so that the bank's files and its log are reached
-with the same credentials.
+store it is one put. `storage_options` are delta-rs' own (AWS_REGION, ...), so that the bank's files and its log are
+reached with the same credentials.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which work units are finished: the transaction log holds one application transaction `unit/<id>` for each.
 
-delta-rs answers for one id at a time, in 1 ms on a small log and 3 ms beside 10,000 units. For many ids the log itself is
-read instead, as the Delta protocol lays it out: the newest checkpoint's `txn` column, then the commits after it. That costs
-40 ms for 10,000 units, and its memory is one column of the checkpoint.
+delta-rs answers for one id at a time, in 1 ms on a small log and 3 ms beside 10,000 units. For many ids the log itself
+is read instead, as the Delta protocol lays it out: the newest checkpoint's `txn` column, then the commits after it.
+That costs 40 ms for 10,000 units, and its memory is one column of the checkpoint.
 https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
 """
 

@@ -50,7 +50,7 @@ def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 
 def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
-    """One memory row a chunk, plus the user's own columns. Widths are the codec's and stand in the bank's properties."""
+    """One memory row a chunk, plus the user's own columns. Widths are the codec's, in the bank's properties."""
     return pa.schema(
         [
             *_WHERE,
@@ -79,7 +79,7 @@ INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT)
 """The log keeps these columns' smallest and largest value a file, and readers skip files by them."""
 
 DIGITS = 32
-"""Hex digits of a chunk id."""
+"""Hex digits of a chunk id, a text hash, a document hash."""
 
 
 def metadata_of(schema: pa.Schema) -> tuple[pa.Field, ...]:

@@ -1,8 +1,8 @@
 """A work unit's rows become Parquet files that no reader sees until a commit names them.
 
-A file is named by its content, so two writers of one unit cannot overwrite each other's bytes, and is at most 128 MB: rows
-are written in row groups of about 16 MB, and a file ends where the next group might pass the limit. Codes, scales and
-embeddings are stored plain (they are noise to a compressor); text, ids and hashes get zstd. Pages carry checksums.
+A file is named by its content, so two writers of one unit cannot overwrite each other's bytes, and is at most 128 MB:
+rows are written in row groups of about 16 MB, and a file ends where the next group might pass the limit. Codes, scales
+and embeddings are stored plain (they are noise to a compressor); text, ids and hashes get zstd. Pages carry checksums.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class UnitWriter:
 
     def write_files(self, label: str, batches: Iterable[pa.RecordBatch]) -> Iterator[WrittenFile]:
         """Batches of the bank's own schema to files `part-<label>-<n>-<content hash>.parquet`, unchecked."""
-        for number, content in enumerate(_parquet_files(self.schema, batches)):
+        for number, content in enumerate(parquet_files(self.schema, batches)):
             path = f"part-{label}-{number:04d}-{_content_hash(content)}.parquet"
             self.folder.put(path, content)
             footer = pq.read_metadata(pa.BufferReader(content))
@@ -86,16 +86,13 @@ def as_schema(batch: pa.RecordBatch, schema: pa.Schema, who: str) -> pa.RecordBa
     if missing or unknown:
         raise ValueError(f"{who}: the rows lack {missing} and bring {unknown}; the bank's columns are {schema.names}")
     try:
-        rows = batch.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        return batch.select(schema.names).cast(schema)
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ValueError(f"{who}: the rows do not fit the bank's columns: {error}") from error
-    empty = [field.name for field in schema if not field.nullable and rows.column(field.name).null_count]
-    if empty:
-        raise ValueError(f"{who}: {empty} must have a value in every row")
-    return rows
 
 
-def _parquet_files(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
+def parquet_files(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:
+    """Rows with a bank's columns as whole Parquet files of at most 128 MB, in memory one at a time."""
     sink = writer = None
     for group in _groups(batches):
         if writer is not None and sink.tell() + group.nbytes > MAX_FILE_BYTES - FOOTER_BYTES:
@@ -151,7 +148,7 @@ def _writer(sink: pa.BufferOutputStream, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _leaf(name: str) -> str:
-    return f"{name}.list.element" if name == EMBEDDING else name
+    return f"{name}.list.element" if name == EMBEDDING else name  # Parquet's name for the values of a list
 
 
 def _indexed(schema: pa.Schema) -> tuple[str, ...]:
