@@ -55,7 +55,7 @@ def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 
 def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
-    """One memory row a chunk, plus the user's own columns. Widths are the codec's and stand in the bank's properties."""
+    """One memory row a chunk, plus the user's own columns. Widths are the codec's, in the bank's properties."""
     return pa.schema(
         [
             *_WHERE,
@@ -73,3 +73,20 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 
 RESERVED = frozenset(row_schema().names) | {TOKEN_IDS, LOSSY}
+
+INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
+"""High entropy: neither a dictionary nor zstd makes them smaller."""
+
+REPEATING = (DOC_ID, SOURCE, UNIT, DOC_HASH)
+"""The same value in row after row: what a dictionary is for."""
+
+INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT)
+"""The log keeps these columns' smallest and largest value a file, and readers skip files by them."""
+
+DIGITS = 32
+"""Hex digits of a chunk id, a text hash, a document hash."""
+
+
+def metadata_of(schema: pa.Schema) -> tuple[pa.Field, ...]:
+    """The user's own columns among a bank's columns."""
+    return tuple(field for field in schema if field.name not in RESERVED)

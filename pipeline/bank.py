@@ -1,0 +1,196 @@
+"""The memory bank: a Delta Lake table of memory rows. The folder itself is the table; readers need nothing of ours.
+
+    BANK/part-*.parquet   memory rows, one a chunk        BANK/_codec/     the codec that made them: a bank is complete
+    BANK/_delta_log/      which files count, since when   BANK/_rejected/  documents left out and why, one file a unit
+                                                          BANK/_plan/      what the encode job planned
+Delta readers and vacuum pass over names that begin with an underscore. A Bank object stands on one version of the table
+until `reload`. Writing is in pipeline/unit_file.py and pipeline/commit.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from pipeline import log
+from pipeline.columns import require_same_columns, table_schema
+from pipeline.folder import Folder
+from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
+from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, metadata_of
+from pipeline.unit_file import UnitWriter
+
+CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
+BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
+
+
+class Bank:
+    """One version of a memory bank. Made by `Bank.create` and `Bank.open`."""
+
+    def __init__(self, folder: Folder, table: DeltaTable):
+        self.folder, self.table = folder, table
+        self.identity = _identity(folder, table)
+        self.schema = pa.schema(table.schema().to_arrow())
+        self.sorted_until = table.version()  # every file up to this version is known to be ours or another job's
+        self._elsewhere: set[str] = set()
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike,
+        identity: CodecIdentity,
+        metadata_fields: tuple[pa.Field, ...] = (),
+        *,
+        codec: str | os.PathLike | None = None,
+        storage_options: dict[str, str] | None = None,
+    ) -> Bank:
+        """A new, empty bank; the local folder `codec` is copied into it first. Raises FileExistsError.
+
+        The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
+        """
+        folder, schema = Folder(uri, storage_options), table_schema(metadata_fields)
+        _refuse_foreign_files(folder)
+        if codec is not None:
+            folder.put_folder(codec, CODEC)
+        try:
+            DeltaTable.create(
+                folder.uri,
+                schema,
+                configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
+                storage_options=storage_options,
+                raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
+            )
+        except DeltaError as error:
+            raise FileExistsError(
+                f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it."
+            ) from error
+        return cls.open(uri, storage_options=storage_options)
+
+    @classmethod
+    def open(
+        cls, uri: str | os.PathLike, *, version: int | None = None, storage_options: dict[str, str] | None = None
+    ) -> Bank:
+        """The newest version, or a given one. Raises FileNotFoundError; ValueError for a table that isn't ours."""
+        folder = Folder(uri, storage_options)
+        try:
+            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=storage_options))
+        except TableNotFoundError as error:
+            raise FileNotFoundError(
+                f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
+            ) from error
+
+    @property
+    def version(self) -> int:
+        return self.table.version()
+
+    @property
+    def metadata_fields(self) -> tuple[pa.Field, ...]:
+        """The user's own columns."""
+        return metadata_of(self.schema)
+
+    @property
+    def codec_path(self) -> str:
+        """The copy of the codec folder inside the bank."""
+        return f"{self.folder.uri}/{CODEC}"
+
+    def reload(self) -> None:
+        """Stand on the newest version."""
+        self.table.update_incremental()
+
+    def arrivals(self) -> set[str]:
+        """Live files that someone else committed since this object was opened: another job's units, or a compaction."""
+        live = set(self.files())
+        if self.version != self.sorted_until:
+            known = DeltaTable(self.folder.uri, self.sorted_until, self.folder.storage_options)
+            self._elsewhere |= live - set(live_files(known))
+            self.sorted_until = self.version
+        return self._elsewhere & live
+
+    def count_as_arrivals(self, paths: Iterable[str]) -> None:
+        """Files of ours that took over rows of another job's files."""
+        self._elsewhere.update(paths)
+
+    def require(self, identity: CodecIdentity) -> None:
+        """Raises ValueError where the bank's rows are another codec's: both sides, and which fields differ."""
+        differing = self.identity.differing(identity)
+        if differing:
+            sides = "; ".join(
+                f"{f}: bank {getattr(self.identity, f)!r}, codec {getattr(identity, f)!r}" for f in differing
+            )
+            raise ValueError(
+                f"{self.folder.uri} holds another codec's rows ({sides}). Use the codec in {self.codec_path}."
+            )
+
+    def require_metadata(self, metadata_fields: tuple[pa.Field, ...]) -> None:
+        """Raises ValueError where a job would bring other columns of the user's own than the bank has."""
+        require_same_columns(self.folder.uri, self.metadata_fields, metadata_fields)
+
+    def writer(self) -> UnitWriter:
+        """Writes unit files for this bank; make one a worker, on that worker."""
+        return UnitWriter(self.folder, self.schema, self.identity.embedding_width)
+
+    def is_finished(self, unit_id: str) -> bool:
+        return log.is_finished(self.table, unit_id)
+
+    def finished_units(self, unit_ids: Iterable[str]) -> set[str]:
+        """Those of the given units whose rows this version holds, or that had none. Never encode these again."""
+        return log.finished_units(self.folder, self.table, list(unit_ids))
+
+    def files(self) -> list[str]:
+        """The live files, relative to the bank, sorted."""
+        return sorted(live_files(self.table))
+
+    def count(self) -> int:
+        """Chunks, from the log alone."""
+        return self.table.count()
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """(doc_id, doc_hash) of every document held, streaming."""
+        for batch in self.rows([DOC_ID, DOC_HASH], pc.field(POSITION) == 0, batch_rows=65_536):
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+
+    def rows(
+        self, columns: list[str] | None = None, filter: pc.Expression | None = None, *, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """The live rows, streaming, file by file, in each file's own order."""
+        scanner = self.dataset().scanner(
+            columns=columns, filter=filter, batch_size=batch_rows, batch_readahead=4, fragment_readahead=2
+        )
+        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+
+    def dataset(self) -> ds.Dataset:
+        """The live files as a pyarrow dataset."""
+        return self.table.to_pyarrow_dataset(filesystem=self.folder.filesystem if self.folder.is_local else None)
+
+
+def live_files(table: DeltaTable) -> list[str]:
+    """The files that a version of the table consists of, relative to it."""
+    return pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
+
+
+def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:
+    properties = table.metadata().configuration
+    found = properties.get(PREFIX + "format_version")
+    if found is None:
+        raise ValueError(
+            f"{folder.uri} is a Delta table, but not a memory bank: it names no codec. `nextmem encode` writes one."
+        )
+    if int(found) > FORMAT_VERSION:
+        raise ValueError(
+            f"{folder.uri} has format {found}, this nextmem reads up to {FORMAT_VERSION}: install a newer nextmem."
+        )
+    return CodecIdentity.from_properties(properties)
+
+
+def _refuse_foreign_files(folder: Folder) -> None:
+    """A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's."""
+    if folder.names(log.LOG):
+        raise FileExistsError(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
+    others = [name for name in folder.names() if not name.startswith((".", "_"))]
+    if others:
+        raise FileExistsError(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")

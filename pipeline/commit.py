@@ -1,0 +1,138 @@
+"""One commit for many finished units. A unit's files and the record that it is finished appear in the same version.
+
+Every commit is a compare-and-swap: it stands only on the very version it was decided on. Whatever comes between,
+another job's units or a compaction, makes it fail; then the bank is reloaded, what the table now holds is dropped, and
+it is decided anew. (delta-rs' own conflict check is not enough: it lets two appends of one unit both through, and does
+not notice that a file about to be removed was compacted into another.)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from deltalake import CommitProperties
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
+
+from pipeline.bank import Bank
+from pipeline.log import unit_transaction
+from pipeline.replace import arrived_elsewhere, without_documents
+from pipeline.unit_file import WrittenFile, require_unit_id
+
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a worker hands the driver for one finished unit: everything a commit needs, and no rows."""
+
+    unit_id: str
+    files: tuple[WrittenFile, ...] = ()  # none where every document was rejected
+    documents: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    rejected: int = 0
+    replaces: tuple[str, ...] = ()  # ids of documents whose rows in the bank must go as these come
+    numbers: dict[str, float] = field(default_factory=dict)  # whatever else the summary adds up
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        values = json.loads(text)
+        files = tuple(WrittenFile(**each) for each in values.pop("files"))
+        return cls(**{**values, "files": files, "replaces": tuple(values["replaces"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one call of `commit` did."""
+
+    version: int  # the bank's version after it
+    units: tuple[str, ...]  # committed now
+    known: tuple[str, ...]  # not committed: the bank held them already
+
+
+def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
+    """Make finished units visible, all in one version of the table; a unit the table holds is left out.
+
+    The bank object must be the one the job's plan was made with: documents that another job brought since then and that
+    these units hold too are replaced, so that no document is there twice. `bank` stands on the new version afterwards.
+    Raises FileNotFoundError if a unit's file is not in the bank, CommitFailedError after ATTEMPTS lost races.
+    """
+    wanted: dict[str, Receipt] = {}
+    for receipt in receipts:
+        require_unit_id(receipt.unit_id)
+        wanted.setdefault(receipt.unit_id, receipt)
+    for attempt in range(ATTEMPTS):
+        held = bank.finished_units(wanted)
+        fresh = [receipt for unit_id, receipt in wanted.items() if unit_id not in held]
+        if not fresh or swap(bank, _actions(bank, fresh), _summary(fresh), [each.unit_id for each in fresh]):
+            return Commit(bank.version, tuple(each.unit_id for each in fresh), tuple(sorted(held)))
+        time.sleep(min(0.01 * 2**attempt, 1.0))
+    raise CommitFailedError(
+        f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to commit {len(wanted)} units"
+    )
+
+
+def swap(bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, unit_ids: Sequence[str] = ()) -> bool:
+    """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded."""
+    bank.arrivals()
+    base = bank.version
+    properties = CommitProperties(
+        custom_metadata={"nextmem": summary},
+        max_commit_retries=0,  # this is the compare-and-swap
+        app_transactions=[unit_transaction(unit_id) for unit_id in unit_ids],
+    )
+    try:
+        bank.table.create_write_transaction(actions, "append", bank.schema, commit_properties=properties)
+    except CommitFailedError:
+        bank.reload()
+        if bank.version == base:
+            raise
+        return False
+    bank.reload()
+    bank.sorted_until = base + 1
+    return True
+
+
+def add_actions(files: Iterable[WrittenFile]) -> list[AddAction]:
+    now = int(time.time() * 1000)
+    return [AddAction(file.path, file.size, {}, now, True, file.stats) for file in files]
+
+
+def remove_actions(paths: Iterable[str]) -> list[RemoveAction]:
+    now = int(time.time() * 1000)
+    return [RemoveAction(path, True, now) for path in paths]
+
+
+def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveAction]:
+    """New files in, the files of replaced documents out; what else those held comes back in files of its own."""
+    files = [file for receipt in receipts for file in receipt.files]
+    _require_written(bank, receipts)
+    leaving = {doc_id for receipt in receipts for doc_id in receipt.replaces} | arrived_elsewhere(bank, files)
+    removed, kept = without_documents(bank, leaving)
+    if bank.arrivals():
+        bank.count_as_arrivals(file.path for file in kept)
+    return [*remove_actions(removed), *add_actions([*files, *kept])]
+
+
+def _require_written(bank: Bank, receipts: list[Receipt]) -> None:
+    """A log that names a missing file makes the whole bank unreadable, so look before."""
+    for receipt in receipts:
+        for file in receipt.files:
+            if bank.folder.size(file.path) != file.size:
+                raise FileNotFoundError(
+                    f"unit {receipt.unit_id} says it wrote {file.path} ({file.size} bytes), and {bank.folder.uri} has "
+                    "no such file: every worker must see the bank under this very path. Use shared storage."
+                )
+
+
+def _summary(receipts: list[Receipt]) -> dict[str, int]:
+    """Kept in the table's history, for people."""
+    counted = ("documents", "chunks", "tokens", "rejected")
+    return {"units": len(receipts), **{name: sum(getattr(each, name) for each in receipts) for name in counted}}

@@ -1,0 +1,122 @@
+"""A bank's live rows as plain Parquet, for people and tools that know no Delta, with what they need to read them.
+
+`embedding` becomes a fixed-size list, so that NumPy, FAISS and vector stores see a matrix. `codes` and `scales` stay
+binary: as lists of uint8 they would be four bytes a value, for Parquet knows no smaller integer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.bank import Bank
+from pipeline.identity import CodecIdentity
+from pipeline.schema import EMBEDDING
+from pipeline.unit_file import parquet_files
+
+PROPERTY = b"nextmem.identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What `export` wrote."""
+
+    files: tuple[str, ...]
+    rows: int
+    bytes: int
+
+
+def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
+    """Write OUT/part-*.parquet (each at most 128 MB), OUT/bank.json and OUT/README.md: all of it or nothing.
+
+    Streams: one file in memory at a time. Raises FileExistsError for a folder that holds anything.
+    """
+    out = Path(out_dir).absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is not empty: export into a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        exported = _write(bank, draft)
+        draft.chmod(0o755)
+        os.replace(draft, out)  # onto an empty folder or none
+        return exported
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def export_schema(bank: Bank) -> pa.Schema:
+    """The bank's columns, the embedding of fixed size, and the codec's identity as schema metadata."""
+    width = bank.identity.embedding_width
+    fixed = pa.field(EMBEDDING, pa.list_(pa.float32(), width), nullable=False)
+    fields = [fixed if field.name == EMBEDDING else field for field in bank.schema]
+    return pa.schema(fields, metadata={PROPERTY: json.dumps(asdict(bank.identity)).encode()})
+
+
+def _write(bank: Bank, folder: Path) -> Exported:
+    schema = export_schema(bank)
+    files, size = [], 0
+    for number, content in enumerate(parquet_files(schema, _fixed(bank, schema))):
+        files.append(f"part-{number:05d}.parquet")
+        size += Path(folder, files[-1]).write_bytes(content)
+    if not files:
+        files = ["part-00000.parquet"]  # columns without rows open everywhere; no file at all is an error
+        pq.write_table(schema.empty_table(), Path(folder, files[0]))
+    about = {"bank": bank.folder.uri, "version": bank.version, "rows": bank.count(), "files": files}
+    about |= {"codec": asdict(bank.identity), "columns": {field.name: str(field.type) for field in schema}}
+    Path(folder, "bank.json").write_text(json.dumps(about, indent=2) + "\n")
+    Path(folder, "README.md").write_text(_readme(bank.identity))
+    return Exported(tuple(files), bank.count(), size)
+
+
+def _fixed(bank: Bank, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    column = bank.schema.get_field_index(EMBEDDING)
+    for batch in bank.rows():
+        arrays = batch.columns
+        arrays[column] = pa.FixedSizeListArray.from_arrays(arrays[column].flatten(), bank.identity.embedding_width)
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _readme(codec: CodecIdentity) -> str:
+    return f"""# Exported memory bank
+
+One row is one chunk of at most 128 tokens. `bank.json` names the codec and every column's type.
+
+    from datasets import load_dataset
+    rows = load_dataset("parquet", data_files="part-*.parquet", split="train")
+
+| column | what it is |
+|---|---|
+| chunk_id | hash of document id, position and token ids |
+| doc_id, position | the document, and the chunk's place in it from 0 |
+| char_start, char_end | where the chunk stands in the document's text, in code points, half open |
+| num_tokens, source | tokens in the chunk; the input file |
+| unit, encoded_at | the work unit that wrote the row, and when |
+| codes, scales | the latents, {codec.num_latents} vectors of width {codec.hidden_width}, as `{codec.quantiser}` |
+| embedding | {codec.embedding_width} float32 of length 1; a dot product is the cosine |
+| fidelity | share of tokens that greedy decoding gets right; null if not verified |
+| patch | the tokens that decoding must be told to be exact; null if not verified |
+| text_hash, doc_hash | BLAKE2b, 16 bytes in hex, of the chunk's and of the document's UTF-8 text |
+| text | the chunk's text, where it was kept |
+
+## Reading the latents
+
+`codes` holds one 4-bit NormalFloat code a value, two a byte, in row-major order of
+[{codec.num_latents}, {codec.hidden_width}]; `scales` one little-endian float16 a block of 64 values:
+
+    codes  = np.frombuffer(row["codes"], np.uint8)
+    scales = np.frombuffer(row["scales"], np.float16)
+
+A value is its code's NF4 level times its block's scale, times its channel's deviation, plus its channel's mean. The
+deviations and the means are the codec's (the bank's `_codec/` folder; hash {codec.codec_hash}), and so is the order of
+the two codes in a byte: NextMem's `nf4.py` does it. Latents decode to text: treat these files as you treat the corpus.
+"""

@@ -1,0 +1,96 @@
+"""One folder, on a local disk or an object store, and the only ways we change it: put a whole file, remove a file.
+
+A file put here is there whole or not at all. On a disk that is a temporary dot-name, fsync and a rename; on an object
+store it is one put. `storage_options` are delta-rs' own (AWS_REGION, ...), so that the bank's files and its log are
+reached with the same credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+TEMPORARY = ".tmp-"
+
+
+class Folder:
+    """Names are relative to the folder and use forward slashes. The folder need not exist yet."""
+
+    def __init__(self, uri: str | os.PathLike, storage_options: dict[str, str] | None = None):
+        self.uri = _plain(os.fspath(uri))
+        self.storage_options = storage_options
+        self.is_local = "://" not in self.uri
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """A pyarrow filesystem whose root is this folder."""
+        if self.is_local:
+            return fs.SubTreeFileSystem(self.uri, fs.LocalFileSystem())
+        from deltalake.fs import DeltaStorageHandler
+
+        return fs.PyFileSystem(DeltaStorageHandler(self.uri, self.storage_options))
+
+    def put(self, name: str, content: bytes | pa.Buffer) -> None:
+        """Write a whole file, over the one of that name if there is one."""
+        if self.is_local:
+            _put_on_disk(Path(self.uri, name), content)
+        else:
+            with self.filesystem.open_output_stream(name) as sink:
+                sink.write(content)
+
+    def read(self, name: str) -> bytes:
+        with self.filesystem.open_input_stream(name) as source:
+            return source.read()
+
+    def size(self, name: str) -> int | None:
+        """Bytes in the file, None where there is no such file."""
+        return self.filesystem.get_file_info(name).size
+
+    def names(self, under: str = "", recursive: bool = False) -> list[str]:
+        """The files under a folder, sorted; none where there is no such folder."""
+        selector = fs.FileSelector(under, allow_not_found=True, recursive=recursive)
+        return sorted(info.path for info in self.filesystem.get_file_info(selector) if info.is_file)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+        if self.size(name) is not None:
+            self.filesystem.delete_file(name)
+
+    def put_folder(self, source: str | os.PathLike, name: str) -> None:
+        """Copy a local folder's files to `name/`, each whole."""
+        for path in sorted(Path(source).rglob("*")):
+            if path.is_file():
+                self.put(f"{name}/{path.relative_to(source).as_posix()}", path.read_bytes())
+
+
+def _plain(uri: str) -> str:
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
+
+
+def _put_on_disk(path: Path, content: bytes | pa.Buffer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        with open(partial, "wb") as sink:
+            sink.write(content)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """A rename survives a power cut only once the folder itself is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,93 @@
+"""What `nextmem info` prints about a bank, as one record."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import log
+from pipeline.bank import Bank
+from pipeline.identity import CodecIdentity
+from pipeline.rejected import rejected
+from pipeline.schema import FIDELITY, NUM_TOKENS, POSITION
+
+
+@dataclass(frozen=True, slots=True)
+class BankInfo:
+    """One version of a bank in numbers."""
+
+    uri: str
+    version: int
+    created_at: datetime.datetime
+    changed_at: datetime.datetime
+    identity: CodecIdentity
+    metadata_columns: dict[str, str]  # name: type
+    units: int
+    documents: int
+    chunks: int
+    tokens: int
+    rejected: int
+    fidelity: float | None  # mean share of positions greedy decoding gets right; None where nothing was verified
+    verified: int  # chunks that have a fidelity
+    perfect: int  # chunks that need no patch at fidelity 1
+    files: int
+    bytes: int
+    column_bytes: dict[str, int]  # as stored, most first
+
+    @property
+    def bytes_per_chunk(self) -> float:
+        return self.bytes / self.chunks if self.chunks else 0.0
+
+
+def info(bank: Bank) -> BankInfo:
+    """Reads every file's footer and three small columns."""
+    files = bank.files()
+    last = bank.table.history(1)[0]
+    return BankInfo(
+        uri=bank.folder.uri,
+        version=bank.version,
+        created_at=_time(bank.table.metadata().created_time),
+        changed_at=_time(last["timestamp"]),
+        identity=bank.identity,
+        metadata_columns={field.name: str(field.type) for field in bank.metadata_fields},
+        units=log.count_finished(bank.folder, bank.table),
+        rejected=sum(1 for _ in rejected(bank)),
+        files=len(files),
+        bytes=sum(bank.folder.size(name) for name in files),
+        column_bytes=_column_bytes(bank, files),
+        **_row_counts(bank),
+    )
+
+
+def _time(milliseconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
+
+
+def _row_counts(bank: Bank) -> dict[str, float | None]:
+    chunks = documents = tokens = verified = perfect = 0
+    total = 0.0
+    for batch in bank.rows([POSITION, NUM_TOKENS, FIDELITY], batch_rows=65_536):
+        position, num_tokens, fidelity = batch.columns
+        chunks += batch.num_rows
+        documents += pc.sum(pc.equal(position, 0)).as_py()
+        tokens += pc.sum(num_tokens).as_py()
+        verified += batch.num_rows - fidelity.null_count
+        perfect += pc.sum(pc.equal(fidelity, 1.0)).as_py() or 0
+        total += pc.sum(fidelity).as_py() or 0.0
+    mean = total / verified if verified else None
+    return dict(chunks=chunks, documents=documents, tokens=tokens, verified=verified, perfect=perfect, fidelity=mean)
+
+
+def _column_bytes(bank: Bank, files: list[str]) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for name in files:
+        with bank.folder.filesystem.open_input_file(name) as source:
+            footer = pq.read_metadata(source)
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                sizes[column.path_in_schema.split(".")[0]] += column.total_compressed_size
+    return dict(sizes.most_common())

@@ -1,0 +1,72 @@
+"""Upkeep of a bank: forget documents, join small files, remove what no version needs.
+
+None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection
+
+from deltalake import ColumnProperties, WriterProperties
+from deltalake.exceptions import CommitFailedError
+from pyarrow import fs
+
+from pipeline.bank import Bank
+from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
+from pipeline.folder import TEMPORARY
+from pipeline.replace import without_documents
+from pipeline.schema import INCOMPRESSIBLE
+from pipeline.unit_file import MAX_FILE_BYTES
+
+GROUP_ROWS = 2048
+OURS = re.compile(r"part-[^/]*\.parquet")  # delta-rs' compaction names its files so too
+
+
+def delete(bank: Bank, doc_ids: Collection[str]) -> int:
+    """Remove documents' rows in one commit; how many rows. The bytes stay until `vacuum`, for readers of the past."""
+    for _ in range(ATTEMPTS):
+        before = bank.count()
+        removed, kept = without_documents(bank, set(doc_ids))
+        if not removed:
+            return 0
+        if swap(bank, [*remove_actions(removed), *add_actions(kept)], {"deleted_documents": len(doc_ids)}):
+            return before - bank.count()
+    raise CommitFailedError(
+        f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again"
+    )
+
+
+def compact(bank: Bank) -> int:
+    """Join small files into files of at most 128 MB; how many files went. Safe beside a running encode job."""
+    properties = WriterProperties(
+        compression="ZSTD",
+        max_row_group_size=GROUP_ROWS,
+        column_properties={name: ColumnProperties(dictionary_enabled=False) for name in INCOMPRESSIBLE},
+    )
+    metrics = bank.table.optimize.compact(
+        target_size=MAX_FILE_BYTES, max_concurrent_tasks=1, writer_properties=properties
+    )
+    bank.reload()
+    return metrics["numFilesRemoved"]
+
+
+def vacuum(bank: Bank, older_than_hours: int = 168) -> list[str]:
+    """Delete files of ours that the log doesn't name, or no longer does, and that are old; which.
+
+    A running job's files are young until it commits them, so keep the hours above its commit interval. What isn't a
+    bank's file stays, whatever it is.
+    """
+    unused = bank.table.vacuum(older_than_hours, dry_run=True, enforce_retention_duration=False, full=True)
+    names = sorted(name for name in unused if OURS.fullmatch(name)) + _left_behind(bank, older_than_hours)
+    for name in names:
+        bank.folder.remove(name)
+    return names
+
+
+def _left_behind(bank: Bank, older_than_hours: int) -> list[str]:
+    """Temporary files of writers that died."""
+    oldest = time.time() - 3600 * older_than_hours
+    found = bank.folder.filesystem.get_file_info(fs.FileSelector("", recursive=True))
+    return sorted(info.path for info in found if TEMPORARY in info.base_name and (info.mtime_ns or 0) / 1e9 <= oldest)
