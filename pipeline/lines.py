@@ -48,7 +48,7 @@ def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
         return reject(file.name, file.name, f"text is not valid UTF-8 at byte {error.start}", bytes(read[:400]))
     if len(read) > MAX_RECORD_BYTES:
         return reject(file.name, file.name, f"more than {MAX_RECORD_BYTES} bytes: split the file", text)
-    return judge(text, file.name, dict.fromkeys((field.name for field in columns.fields)), file.name)
+    return judge(text, file.name, dict.fromkeys(field.name for field in columns.fields), file.name)
 
 
 def objects(file: InputFile, limit: int | None) -> Iterator[dict[str, Any]]:

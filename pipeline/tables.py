@@ -32,11 +32,11 @@ def read_table(span: Span, columns: Columns) -> Iterator[Located]:
                 return
             wanted = _Wanted(table.schema_arrow, columns, name)
             for first, found in _batches(table, span, wanted.names):
-                if isinstance(found, Damaged):
+                if isinstance(found, DamagedError):
                     yield Located(found.rejected(name, first), found.end, 0)
                 else:
                     yield from wanted.judged(found, first)
-    except Damaged as damage:
+    except DamagedError as damage:
         yield Located(reject(name, MADE, damage.reason, None), 1, 0)
 
 
@@ -45,11 +45,11 @@ def table_schema(file: InputFile) -> pa.Schema | None:
     try:
         with _opened(file) as table:
             return table.schema_arrow
-    except Damaged:
+    except DamagedError:
         return None
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A file, or the rows up to `end` of it, that is not what its name says."""
 
     def __init__(self, reason: str, end: int = 0):
@@ -69,7 +69,11 @@ def _opened(file: InputFile) -> Iterator[pq.ParquetFile | _ArrowFile]:
         source = pa.memory_map(file.uri) if file.format != PARQUET and file.size else pa.OSFile(file.uri)
     with source:
         with _damage(f"not a readable {file.format} file"):
-            table = pq.ParquetFile(source, buffer_size=1 << 20) if file.format == PARQUET else _ArrowFile(source)
+            table = (
+                pq.ParquetFile(source, buffer_size=1 << 20, page_checksum_verification=True)
+                if file.format == PARQUET
+                else _ArrowFile(source)
+            )
         yield table
 
 
@@ -79,11 +83,11 @@ def _damage(what: str, end: int = 0) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise Damaged(f"{what}: {error}", end) from error
+        raise DamagedError(f"{what}: {error}", end) from error
     except OSError as error:
         if error.errno is not None or "AWS Error" in str(error):
             raise
-        raise Damaged(f"{what}: {error}", end) from error
+        raise DamagedError(f"{what}: {error}", end) from error
 
 
 class _ArrowFile:
@@ -103,15 +107,15 @@ class _ArrowFile:
             yield from self._reader
 
 
-def _batches(table, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch | Damaged]]:
+def _batches(table, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch | DamagedError]]:
     """(first row, batch) for the rows of the span, or what became of them."""
     end = None if span.count is None else span.first + span.count
     groups = _arrow_batches(table, names) if isinstance(table, _ArrowFile) else _row_groups(table, span, names)
     for row, found in groups:
-        rows = 1 if isinstance(found, Damaged) else found.num_rows
+        rows = 1 if isinstance(found, DamagedError) else found.num_rows
         if end is not None and row >= end:
             return
-        if isinstance(found, Damaged):
+        if isinstance(found, DamagedError):
             yield row, found
         elif row + rows > span.first:
             skip = max(0, span.first - row)
@@ -119,14 +123,18 @@ def _batches(table, span: Span, names: list[str]) -> Iterator[tuple[int, pa.Reco
             yield row + skip, found.slice(skip, keep)
 
 
-def _row_groups(table: pq.ParquetFile, span: Span, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch | Damaged]]:
+def _row_groups(
+    table: pq.ParquetFile, span: Span, names: list[str]
+) -> Iterator[tuple[int, pa.RecordBatch | DamagedError]]:
     """Row groups that lie before the span are not read."""
     row = 0
     for i in range(table.metadata.num_row_groups):
         group = table.metadata.row_group(i)
         end = row + group.num_rows
         if end > span.first:
-            yield from _until_damage(table.iter_batches(_batch_rows(group, names), [i], names), row, end)
+            yield from _until_damage(
+                table.iter_batches(_batch_rows(group, names), [i], names, use_threads=False), row, end
+            )
         row = end
 
 
@@ -137,9 +145,9 @@ def _batch_rows(group: pq.RowGroupMetaData, names: list[str]) -> int:
     return max(1, min(MAX_BATCH_ROWS, group.num_rows * BATCH_BYTES // max(1, size)))
 
 
-def _arrow_batches(table: _ArrowFile, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch | Damaged]]:
+def _arrow_batches(table: _ArrowFile, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch | DamagedError]]:
     for row, found in _until_damage(table.batches(), 0, None):
-        if isinstance(found, Damaged):
+        if isinstance(found, DamagedError):
             yield row, found
             continue
         rows = max(1, min(MAX_BATCH_ROWS, found.num_rows * BATCH_BYTES // max(1, found.nbytes)))
@@ -153,8 +161,8 @@ def _until_damage(batches: Iterator[pa.RecordBatch], row: int, end: int | None):
         try:
             with _damage("damaged data"):
                 batch = next(batches, None)
-        except Damaged as damage:
-            yield row, Damaged(damage.reason, row + 1 if end is None else end)
+        except DamagedError as damage:
+            yield row, DamagedError(damage.reason, row + 1 if end is None else end)
             return
         if batch is None:
             return
