@@ -66,6 +66,16 @@ class Located(NamedTuple):
     next_offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The input files of some CORPUS arguments, listed anew each time it is iterated."""
+
+    arguments: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[InputFile]:
+        return corpus_files(self.arguments)
+
+
 def corpus_files(arguments: Sequence[str]) -> Iterator[InputFile]:
     """Every file of the corpus in order. Memory does not grow with a folder's files.
 
@@ -233,6 +243,7 @@ def _hub_files(argument: str, roots: _Roots) -> Iterator[InputFile]:
             yield InputFile(entry.uri, label, ARROW, "", entry.size, entry.mtime_ns)
 
 
+@lru_cache(maxsize=4)
 def _load_dataset(argument: str, name: str, config: str | None, revision: str | None, split: str) -> dict:
     from datasets import load_dataset
 
