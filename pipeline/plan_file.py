@@ -100,8 +100,7 @@ class PlanFile:
         self._uri = uri
         try:
             with self._open() as parquet:
-                metadata = parquet.schema_arrow.metadata or {} | parquet.metadata.metadata
-                metadata = parquet.metadata.metadata or metadata
+                metadata = parquet.metadata.metadata
                 self.counts = Counts(**json.loads(metadata[_COUNTS]))
                 fields_schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(metadata[_FIELDS].decode())))
                 self.num_groups, rows = parquet.metadata.num_row_groups, parquet.metadata.num_rows
@@ -111,13 +110,13 @@ class PlanFile:
             raise ValueError(f"{uri} is no whole plan: it has {rows} units, wanted {self.counts.units}")
         self.fields: tuple[pa.Field, ...] = tuple(fields_schema)
 
-    def sizes(self, group: int) -> list[tuple[str, int]]:
-        """(unit_id, estimated chunks) of a row group's units, in order."""
-        table = self._group(group, ["unit_id", "chunks"])
-        return [(unit_id.as_py().hex(), chunks.as_py()) for unit_id, chunks in zip(*table.columns, strict=True)]
+    def sizes(self, group: int) -> dict[str, list]:
+        """Of a row group's units, in order: `unit_id`, `chunks`, `documents`, `rejected`."""
+        sizes = self._group(group, ["unit_id", "chunks", "documents", "rejected"]).to_pydict()
+        return sizes | {"unit_id": [unit_id.hex() for unit_id in sizes["unit_id"]]}
 
     def units(self, group: int, places: list[int], with_documents: bool) -> Iterator[Planned]:
-        """The units at these places of a row group; without documents their ids and hashes are left unread, and empty."""
+        """The units at these places of a row group; without documents, ids and hashes are left unread and are empty."""
         table = self._group(group, _UNIT + (list(_DOCUMENTS) if with_documents else []))
         for place in places:
             yield _planned(table.slice(place, 1).to_pylist()[0])

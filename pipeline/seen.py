@@ -1,6 +1,6 @@
 """Document ids met so far, in SQLite's own temporary file on disk: memory stays bounded however many there are.
 
-SQLite deletes the file when the index goes away, also when the process dies; it lies where SQLITE_TMPDIR or TMPDIR says.
+SQLite deletes the file when the index goes away, also when the process dies. SQLITE_TMPDIR or TMPDIR says where it lies.
 """
 
 from __future__ import annotations
