@@ -118,9 +118,9 @@ def one_line(message: object) -> str:
 def _id_of(raw_id: Any) -> str | None:
     if raw_id.__class__ is int:
         return str(raw_id)
-    if raw_id.__class__ is not str or not raw_id or raw_id.isspace() or not is_unicode(raw_id):
+    if raw_id.__class__ is not str or not raw_id or raw_id.isspace():
         return None
-    return raw_id
+    return raw_id if raw_id.isascii() or is_unicode(raw_id) else None
 
 
 def is_unicode(text: str) -> bool:

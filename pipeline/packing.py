@@ -1,22 +1,21 @@
 """One streaming pass over a corpus: every record is read, judged, compared with those before it, and put into a unit.
 
-Memory holds one batch of records without their texts, the unit being filled, and what the index on disk caches.
+Memory holds a few megabytes of text, the unit being filled, and what the index on disk caches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import NamedTuple
 
-from pipeline.corpus import IGNORED, InputFile, Span
-from pipeline.documents import Columns, Rejected
+from pipeline.corpus import IGNORED, InputFile, Located, Span
+from pipeline.documents import Columns, Document, Rejected
 from pipeline.plan_file import Counts, Planned
 from pipeline.readers import read_span
-from pipeline.seen import BATCH, First, SeenIndex
-from pipeline.units import Conflict, Unit, UnitDigest, conflicting
+from pipeline.seen import First, SeenIndex
+from pipeline.units import Conflict, Unit, conflicting, unit_id_of
 
 BYTES_A_CHUNK = 128 * 4  # 128 tokens of about 4 bytes
+BATCH_RECORDS, BATCH_CHARS = 1024, 4 << 20  # looked up in the index at once
 
 
 class Packing:
@@ -31,8 +30,6 @@ class Packing:
         self._seen = SeenIndex()
         self._open = _OpenUnit()
         self._closed: list[Planned] = []
-        self._file: InputFile | None = None
-        self._file_load = 0
         self._tally = dict.fromkeys(Counts.__dataclass_fields__, 0)
 
     @property
@@ -40,52 +37,52 @@ class Packing:
         return Counts(**self._tally)
 
     def __iter__(self) -> Iterator[Planned]:
-        records = self._scan()
-        while batch := list(islice(records, BATCH)):
-            for record, first in self._with_firsts(batch):
-                self._add(record, first)
-            yield from self._take_closed()
+        for file in self._files:
+            self._tally["ignored" if file.format == IGNORED else "files"] += 1
+            if file.format != IGNORED:
+                yield from self._pack_file(file)
         self._close()
         yield from self._take_closed()
 
-    def _scan(self) -> Iterator[_Scanned]:
-        for file in self._files:
-            self._tally["ignored" if file.format == IGNORED else "files"] += 1
-            record = offset = 0
-            for item, next_record, next_offset in (
-                () if file.format == IGNORED else read_span(Span(file), self._columns)
-            ):
-                where = Span(file, record, next_record - record, offset, next_offset - offset)
-                if item.__class__ is Rejected:
-                    yield _Scanned(where, item.source, None, None, item.reason, 0)
-                else:
-                    text = item.text
-                    size = len(text) if text.isascii() else len(text.encode())
-                    yield _Scanned(where, item.source, item.doc_id, item.doc_hash, None, size)
-                record, offset = next_record, next_offset
-
-    def _with_firsts(self, batch: list[_Scanned]) -> Iterator[tuple[_Scanned, First | None]]:
-        documents = [(record.doc_id, record.doc_hash, record.source) for record in batch if record.reason is None]
-        firsts, place = self._seen.firsts(documents), 0
-        for record in batch:
-            yield record, firsts.get(place) if record.reason is None else None
-            place += record.reason is None
-
-    def _add(self, record: _Scanned, first: First | None) -> None:
-        chunks = max(1, -(-record.size // BYTES_A_CHUNK)) if first is None else 1
-        if record.where.file is not self._file:
-            if 2 * self._file_load >= self._unit_chunks:
-                self._close()
-            self._file, self._file_load = record.where.file, 0
-        if self._open.load + chunks > self._unit_chunks:
+    def _pack_file(self, file: InputFile) -> Iterator[Planned]:
+        load, start = 0, (0, 0)
+        for batch in _batches(read_span(Span(file), self._columns)):
+            for located, first in self._with_firsts(batch):
+                load += self._add(file, start, located, first)
+                start = located[1:]
+            yield from self._take_closed()
+        if 2 * load >= self._unit_chunks:
             self._close()
-        self._open.add(record, first, chunks)
-        self._file_load += chunks
+            yield from self._take_closed()
+
+    def _with_firsts(self, batch: list[Located]) -> list[tuple[Located, First | None]]:
+        """Beside each document that is not the first with its id: the first."""
+        documents = [i for i, located in enumerate(batch) if located.item.__class__ is Document]
+        found = self._seen.firsts([batch[i].item for i in documents])
+        firsts = {documents[place]: first for place, first in found.items()}
+        return [(located, firsts.get(i)) for i, located in enumerate(batch)]
+
+    def _add(self, file: InputFile, start: tuple[int, int], located: Located, first: First | None) -> int:
+        """Puts a record into a unit and gives its weight in chunks: one for what is not encoded, which bounds the lists."""
+        item = located.item
+        is_new = item.__class__ is Document and first is None
+        size = _utf8_bytes(item.text) if is_new else 0
+        weight = -(-size // BYTES_A_CHUNK) or 1
+        if self._open.load + weight > self._unit_chunks:
+            self._close()
+        unit = self._open
+        unit.reach(file, start, located)
+        if is_new:
+            unit.add_document(item, size, weight)
+        else:
+            unit.leave_out(item, first)
+        unit.load += weight
+        return weight
 
     def _close(self) -> None:
         opened, self._open = self._open, _OpenUnit()
         self._tally["duplicates"] += len(opened.duplicates)
-        if opened.doc_ids or opened.rejected:
+        if opened.doc_ids or opened.rejections:
             planned = opened.planned()
             self._closed.append(planned)
             self._tally["units"] += 1
@@ -97,71 +94,70 @@ class Packing:
         return closed
 
 
-class _Scanned(NamedTuple):
-    """A record without its text: a document, or a rejection if it has a reason."""
-
-    where: Span
-    source: str
-    doc_id: str | None
-    doc_hash: str | None
-    reason: str | None
-    size: int  # UTF-8 bytes of the text
-
-
 class _OpenUnit:
-    """The unit being filled. Every record weighs one chunk at least, so that its lists stay bounded."""
+    """The unit being filled."""
 
     def __init__(self):
-        self.load = self.rejected = self._chunks = self._bytes = self._records = 0
+        self.load = self.records = self._chunks = self._bytes = 0
         self.doc_ids: list[str] = []
+        self.rejections: list[tuple[str, str]] = []
         self.duplicates: list[int] = []
-        self._doc_hashes: list[bytes] = []
+        self._doc_hashes: list[str] = []
         self._conflicts: list[Conflict] = []
-        self._spans: list[Span] = []
-        self._digest = UnitDigest()
+        self._runs: list[list] = []  # [file, its first record's start, its last record's end]
 
-    def add(self, record: _Scanned, first: First | None, chunks: int) -> None:
-        self._extend(record.where)
-        self.load += chunks
-        if record.reason is not None:
-            self._reject(record.source, record.reason)
-        elif first is None:
-            self._document(record, chunks)
-        elif first.doc_hash == record.doc_hash:
-            self.duplicates.append(self._records)
-        else:
-            self._conflicts.append(Conflict(self._records, first.source))
-            self._reject(record.source, conflicting(record.source, record.doc_id, first.source, "").reason)
-        self._records += 1
+    def reach(self, file: InputFile, start: tuple[int, int], located: Located) -> None:
+        """The next record: the unit's run of this file goes on to its end."""
+        if not self._runs or self._runs[-1][0] is not file:
+            self._runs.append([file, start, located])
+        self._runs[-1][2] = located[1:]
+        self.records += 1
+
+    def add_document(self, document: Document, size: int, chunks: int) -> None:
+        self.doc_ids.append(document.doc_id)
+        self._doc_hashes.append(document.doc_hash)
+        self._chunks += chunks
+        self._bytes += size
+
+    def leave_out(self, item: Document | Rejected, first: First | None) -> None:
+        """A rejection, a duplicate, or a document whose id has another text already."""
+        if first is not None and first.doc_hash == item.doc_hash:
+            self.duplicates.append(self.records - 1)
+            return
+        if first is not None:
+            self._conflicts.append(Conflict(self.records - 1, first.source))
+            item = conflicting(item, first.source)
+        self.rejections.append((item.source, item.reason))
 
     def planned(self) -> Planned:
         unit = Unit(
-            self._digest.hex(),
-            tuple(self._spans),
+            unit_id_of(self.doc_ids, self._doc_hashes, self.rejections),
+            tuple(_span(*run) for run in self._runs),
             documents=len(self.doc_ids),
             chunks=self._chunks,
             bytes=self._bytes,
-            rejected=self.rejected,
+            rejected=len(self.rejections),
             duplicates=tuple(self.duplicates),
             conflicts=tuple(self._conflicts),
         )
-        return Planned(unit, self.doc_ids, self._doc_hashes)
+        return Planned(unit, self.doc_ids, [bytes.fromhex(doc_hash) for doc_hash in self._doc_hashes])
 
-    def _document(self, record: _Scanned, chunks: int) -> None:
-        self._digest.add_pair("document", record.doc_id, record.doc_hash)
-        self.doc_ids.append(record.doc_id)
-        self._doc_hashes.append(bytes.fromhex(record.doc_hash))
-        self._chunks += chunks
-        self._bytes += record.size
 
-    def _reject(self, source: str, reason: str) -> None:
-        self._digest.add_pair("rejected", source, reason)
-        self.rejected += 1
+def _batches(records: Iterator[Located]) -> Iterator[list[Located]]:
+    batch, chars = [], 0
+    for located in records:
+        batch.append(located)
+        chars += len(located.item.text) if located.item.__class__ is Document else 0
+        if len(batch) >= BATCH_RECORDS or chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
 
-    def _extend(self, where: Span) -> None:
-        last = self._spans[-1] if self._spans else None
-        if last is None or last.file is not where.file:
-            self._spans.append(where)
-            return
-        count, length = where.first + where.count - last.first, where.offset + where.length - last.offset
-        self._spans[-1] = Span(last.file, last.first, count, last.offset, length)
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _span(file: InputFile, start: tuple[int, int], end: tuple[int, int]) -> Span:
+    return Span(file, start[0], end[0] - start[0], start[1], end[1] - start[1])

@@ -1,6 +1,6 @@
 """Document ids met so far, in SQLite's own temporary file on disk: memory stays bounded however many there are.
 
-SQLite deletes the file when the index goes away, also when the process dies. SQLITE_TMPDIR or TMPDIR says where it lies.
+SQLite deletes the file when the index goes away, also when the process dies. It lies in SQLITE_TMPDIR, else TMPDIR.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
+
+from pipeline.documents import Document
 
 CACHE_KB = 64 << 10
 BATCH = 1024
@@ -30,9 +32,9 @@ class SeenIndex:
     def __init__(self):
         self._db = _temporary("CREATE TABLE seen (doc_id TEXT PRIMARY KEY, doc_hash BLOB, source TEXT) WITHOUT ROWID")
 
-    def firsts(self, documents: list[tuple[str, str, str]]) -> dict[int, First]:
-        """Takes (doc_id, doc_hash, source) in order, and gives, for each that is not the first of its id, the first."""
-        rows = [(doc_id, bytes.fromhex(doc_hash), source) for doc_id, doc_hash, source in documents]
+    def firsts(self, documents: list[Document]) -> dict[int, First]:
+        """Takes documents in order, and gives, by its place, for each that is not the first with its id, the first."""
+        rows = [(document.doc_id, bytes.fromhex(document.doc_hash), document.source) for document in documents]
         with _full_disk():
             before = self._db.total_changes
             self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
@@ -72,6 +74,7 @@ def _temporary(table: str) -> sqlite3.Connection:
     for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KB}", "locking_mode=EXCLUSIVE"):
         db.execute(f"PRAGMA {pragma}")
     db.execute(table)
+    db.execute("BEGIN")  # and never a commit, which would write every batch's pages out
     return db
 
 

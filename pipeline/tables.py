@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -207,13 +208,13 @@ class _Wanted:
 
     def judged(self, batch: pa.RecordBatch, first: int) -> Iterator[Located]:
         texts = _strings(batch.column(self.columns.text))
-        ids = [MADE] * len(texts) if self.id is None else _strings(batch.column(self.id))
+        ids = repeat(MADE) if self.id is None else _strings(batch.column(self.id))
         carried = [_fitted(batch.column(field.name), field.type) for field in self.carried]
+        rows = zip(*carried, strict=True) if carried else repeat(())
         names = [field.name for field in self.carried]
-        for i, text in enumerate(texts):
-            metadata = self.absent | {name: values[i] for name, values in zip(names, carried, strict=True)}
-            row = first + i
-            yield Located(judge(text, ids[i], metadata, f"{self.source}:{row}"), row + 1, 0)
+        for row, text, raw_id, values in zip(count(first), texts, ids, rows, strict=False):
+            metadata = dict(zip(names, values, strict=True), **self.absent) if self.columns.fields else {}
+            yield Located(judge(text, raw_id, metadata, f"{self.source}:{row}"), row + 1, 0)
 
 
 def _strings(array: pa.Array) -> list[Any]:

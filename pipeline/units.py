@@ -6,6 +6,7 @@ were when it was planned, tells its reader whether the input is still the same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -54,43 +55,30 @@ def read_unit(unit: Unit, columns: Columns) -> Iterator[Document | Rejected]:
     `columns` is the plan's. What was read is compared with the unit's id after the last record, so commit nothing of a
     unit before its iterator has ended: ChangedInputError names the file that changed. OSError for a file that is gone.
     """
-    digest = UnitDigest()
-    held, documents = frozenset(unit.held), 0
+    doc_ids, doc_hashes, rejections, held = [], [], [], frozenset(unit.held)
     for item in _without_duplicates(unit, columns):
-        digest.add(item)
         if isinstance(item, Rejected):
+            rejections.append((item.source, item.reason))
             yield item
-        else:
-            if documents not in held:
-                yield item
-            documents += 1
-    if digest.hex() != unit.unit_id:
+            continue
+        if len(doc_ids) not in held:
+            yield item
+        doc_ids.append(item.doc_id)
+        doc_hashes.append(item.doc_hash)
+    if unit_id_of(doc_ids, doc_hashes, rejections) != unit.unit_id:
         raise ChangedInputError(
             f"{_suspect(unit)} changed since it was planned: run the same command again, which plans anew"
         )
 
 
-class UnitDigest:
-    """BLAKE2b-128 over (doc_id, doc_hash) of documents and (source, reason) of rejections, in order."""
-
-    def __init__(self):
-        self._hash = blake2b(digest_size=16)
-
-    def add(self, item: Document | Rejected) -> None:
-        if isinstance(item, Rejected):
-            self.add_pair("rejected", item.source, item.reason)
-        else:
-            self.add_pair("document", item.doc_id, item.doc_hash)
-
-    def add_pair(self, kind: str, name: str, value: str) -> None:
-        self._hash.update(f"{kind}:{len(name)}:{name}{len(value)}:{value}".encode())
-
-    def hex(self) -> str:
-        return self._hash.hexdigest()
+def unit_id_of(doc_ids: list[str], doc_hashes: list[str], rejections: list[tuple[str, str]]) -> str:
+    """BLAKE2b-128 over documents and (source, reason) of rejections, each in order; JSON keeps their borders apart."""
+    return blake2b(json.dumps([doc_ids, doc_hashes, rejections]).encode(), digest_size=16).hexdigest()
 
 
-def conflicting(source: str, doc_id: str, first: str, text: str) -> Rejected:
-    return reject(source, doc_id, f"the id {doc_id!r} stands at {first} already, with another text", text)
+def conflicting(document: Document, first: str) -> Rejected:
+    reason = f"the id {document.doc_id!r} stands at {first} already, with another text"
+    return reject(document.source, document.doc_id, reason, document.text)
 
 
 def _without_duplicates(unit: Unit, columns: Columns) -> Iterator[Document | Rejected]:
@@ -98,7 +86,7 @@ def _without_duplicates(unit: Unit, columns: Columns) -> Iterator[Document | Rej
     conflicts = {conflict.ordinal: conflict.first for conflict in unit.conflicts}
     for ordinal, item in enumerate(_records(unit, columns)):
         if ordinal in conflicts and isinstance(item, Document):
-            yield conflicting(item.source, item.doc_id, conflicts[ordinal], item.text)
+            yield conflicting(item, conflicts[ordinal])
         elif ordinal not in duplicates:
             yield item
 
