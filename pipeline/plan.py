@@ -1,0 +1,181 @@
+"""A corpus becomes work units, planned once; then what a bank holds already is left out, looked at anew on every run.
+
+    plan_corpus   listing, columns, unit size -> Plan    stored: a restart does not read the text again
+    Plan.against  what the bank holds now     -> Work    the units left to encode, and what to leave out of them
+
+A plan depends on the input alone, never on how many workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import groupby
+
+import numpy as np
+
+from pipeline import storage
+from pipeline.corpus import Corpus
+from pipeline.documents import Columns
+from pipeline.fields import settled
+from pipeline.packing import BYTES_A_CHUNK, Packing
+from pipeline.plan_file import Counts, PlanFile, Planned, PlanWriter
+from pipeline.seen import HeldIndex
+from pipeline.units import Unit
+
+FORMAT = 1  # a change to what a plan means gives every plan another name
+
+
+def plan_corpus(arguments: Sequence[str], columns: Columns, *, unit_chunks: int, folder: str) -> Plan:
+    """The plan of a corpus, from `folder` if it was planned before, else by one pass over the input.
+
+    The stored plan is named by the input's listing (path, size, time of change), the columns and `unit_chunks`, so any
+    change plans anew; units whose documents are unchanged keep their ids. Raises what `corpus_files` and
+    `metadata_fields` raise, and ValueError if the corpus holds no record at all.
+    """
+    if unit_chunks < 1:
+        raise ValueError(f"unit_chunks is {unit_chunks}: wanted at least 1")
+    corpus = Corpus(tuple(arguments))
+    uri = storage.join(storage.absolute(folder), _fingerprint(corpus, columns, unit_chunks) + ".plan.parquet")
+    return _stored(uri, columns) or _planned(uri, corpus, columns, unit_chunks)
+
+
+class Plan:
+    """All units of a corpus, on disk."""
+
+    def __init__(self, uri: str, columns: Columns):
+        """FileNotFoundError if there is no plan, ValueError if it is torn."""
+        self._file = PlanFile(uri)
+        self.uri = uri
+        self.columns = replace(columns, fields=self._file.fields)  # what `read_unit` wants
+        self.counts: Counts = self._file.counts
+
+    def unit_ids(self) -> Iterator[str]:
+        """In input order."""
+        for group in range(self._file.num_groups):
+            yield from self._file.sizes(group)["unit_id"]
+
+    def against(self, held: Iterable[tuple[str, str]] = (), finished: Container[str] = frozenset()) -> Work:
+        """What is left to do for a bank that holds these (doc_id, doc_hash) and has finished these units.
+
+        `held` is streamed into an index on disk, and not touched if every unit is finished. It may leave out the
+        documents of finished units of this plan: no other unit of the plan has them.
+        """
+        pending = self._pending(finished)
+        index = HeldIndex(held if len(pending.groups) else ())
+        return Work(self._file, pending, None if index.is_empty else index)
+
+    def units(self, finished: Container[str] = frozenset()) -> Iterator[Unit]:
+        """The units that are not finished, longest first, for a bank that holds nothing else."""
+        return self.against((), finished).units()
+
+    def _pending(self, finished: Container[str]) -> _Pending:
+        rows = []
+        for group in range(self._file.num_groups):
+            sizes = self._file.sizes(group)
+            places = [place for place, unit_id in enumerate(sizes["unit_id"]) if unit_id not in finished]
+            columns = [np.array(sizes[name], np.int64)[places] for name in ("chunks", "documents", "rejected")]
+            rows.append(np.stack([np.full(len(places), group), np.array(places, np.int64), *columns]))
+        return _Pending(np.concatenate(rows, axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkCounts:
+    """What is left to do, and why the rest is not."""
+
+    units: int
+    documents: int  # to encode
+    chunks: int  # to encode, estimated
+    held: int  # documents of pending units that the bank has
+    changed: int  # documents of pending units that the bank has with another text
+    rejected: int  # records of pending units
+
+
+class Work:
+    """The units left to encode for one bank. Lazy: a row group of the plan is in memory, and the list of places."""
+
+    def __init__(self, file: PlanFile, pending: _Pending, index: HeldIndex | None):
+        self._file, self._index = file, index
+        self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
+
+    def units(self) -> Iterator[Unit]:
+        """Longest first, to within a factor of about two, so that a pass over the plan stays sequential."""
+        yield from self._units(self._pending.longest_first())
+
+    def _look(self, pending: _Pending) -> tuple[_Pending, WorkCounts]:
+        """Leaves out the units with nothing new, and counts."""
+        keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
+        for i, unit in enumerate(self._units(pending)):
+            tally["held"] += len(unit.held)
+            if unit.new_documents or unit.rejected:
+                keep.append(i)
+                tally["units"] += 1
+                tally["documents"] += unit.new_documents
+                tally["chunks"] += unit.chunks * unit.new_documents // max(1, unit.documents)
+                tally["changed"] += len(unit.replaces)
+                tally["rejected"] += unit.rejected
+        return pending.take(keep), WorkCounts(**tally)
+
+    def _units(self, pending: _Pending) -> Iterator[Unit]:
+        for group, places in groupby(range(len(pending.groups)), key=lambda i: pending.groups[i]):
+            chosen = pending.places[list(places)].tolist()
+            for planned in self._file.units(int(group), chosen, with_documents=self._index is not None):
+                yield self._checked(planned)
+
+    def _checked(self, planned: Planned) -> Unit:
+        if self._index is None:
+            return planned.unit
+        hashes = self._index.hashes(planned.doc_ids)
+        pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
+        held = tuple(i for i, (doc_id, doc_hash) in enumerate(pairs) if hashes.get(doc_id) == doc_hash)
+        changed = tuple(doc_id for doc_id, doc_hash in pairs if hashes.get(doc_id, doc_hash) != doc_hash)
+        return replace(planned.unit, held=held, replaces=changed)
+
+
+class _Pending:
+    """Where units stand in the plan's file and how long they are: 40 bytes a unit."""
+
+    def __init__(self, rows: np.ndarray):
+        self._rows = rows  # (5, units), int64
+        self.groups, self.places, self._chunks, self._documents, self._rejected = rows
+
+    def take(self, order: Sequence[int]) -> _Pending:
+        return _Pending(self._rows[:, np.asarray(order, np.int64)])
+
+    def longest_first(self) -> _Pending:
+        classes = np.round(np.log2(np.maximum(self._chunks, 1)))
+        return self.take(np.lexsort((self.places, self.groups, -classes)))
+
+    def counts(self) -> WorkCounts:
+        documents, chunks, rejected = (int(row.sum()) for row in (self._documents, self._chunks, self._rejected))
+        return WorkCounts(len(self.places), documents, chunks, held=0, changed=0, rejected=rejected)
+
+
+def _stored(uri: str, columns: Columns) -> Plan | None:
+    try:
+        return Plan(uri, columns)
+    except (FileNotFoundError, ValueError):  # none, or a torn one: plan anew
+        return None
+
+
+def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int) -> Plan:
+    columns = settled(corpus, columns)
+    packing = Packing(corpus, columns, unit_chunks)
+    with storage.whole_file(uri) as file:
+        writer = PlanWriter(file, columns.fields)
+        for planned in packing:
+            writer.add(planned)
+        counts = packing.counts
+        if not counts.units:
+            raise ValueError(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
+        writer.close(counts)
+    return Plan(uri, columns)
+
+
+def _fingerprint(corpus: Corpus, columns: Columns, unit_chunks: int) -> str:
+    chosen = (FORMAT, BYTES_A_CHUNK, unit_chunks, columns.text, columns.id, columns.carry)
+    listing = blake2b(repr(chosen).encode(), digest_size=16)
+    for file in corpus:
+        listing.update(repr((file.uri, file.name, file.format, file.size, file.mtime_ns)).encode())
+    return listing.hexdigest()

@@ -1,0 +1,23 @@
+"""A span of any input file becomes documents and rejections.
+
+Planning reads whole files and a work unit reads its spans through the same function, so that both see the same records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.corpus import JSONL, TEXT, Located, Span
+from pipeline.documents import Columns
+from pipeline.lines import read_jsonl, read_text
+from pipeline.tables import read_table
+
+
+def read_span(span: Span, columns: Columns) -> Iterator[Located]:
+    """The records of a span in order. OSError if the file cannot be opened; what cannot be understood is `Rejected`."""
+    if span.file.format == JSONL:
+        yield from read_jsonl(span, columns)
+    elif span.file.format == TEXT:
+        yield Located(read_text(span.file, columns), 1, 0)
+    else:
+        yield from read_table(span, columns)

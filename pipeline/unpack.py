@@ -1,0 +1,89 @@
+"""The bytes of an input file, unpacked if it is .gz or .zst, with a file that is cut short told from a whole one."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import zstandard
+
+from pipeline import storage
+from pipeline.corpus import InputFile
+
+TORN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+
+
+@contextmanager
+def open_unpacked(file: InputFile) -> Iterator[BinaryIO]:
+    """A buffered stream that seeks forward. Reading raises one of TORN where a packed file is cut short or damaged."""
+    with storage.open_input(file.uri) as packed:
+        if file.compression == ".gz":
+            with gzip.GzipFile(fileobj=packed) as stream:
+                yield stream
+        elif file.compression == ".zst":
+            with io.BufferedReader(_Unzstd(packed), 1 << 20) as stream:
+                yield stream
+        else:
+            yield packed
+
+
+class _Unzstd(io.RawIOBase):
+    """Unpacked bytes of a .zst stream of any number of frames; EOFError where the last one is cut short.
+
+    `zstandard`'s own stream reader ends a torn file as if it were whole. A window of 2 GiB (`zstd --long=31`) is taken.
+    """
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self._frame = None
+        self._out = memoryview(b"")
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Forward only, by unpacking."""
+        if whence != io.SEEK_SET or offset < self._position:
+            raise io.UnsupportedOperation("a .zst stream goes forward only")
+        while self._position < offset and self.readinto(bytearray(min(1 << 20, offset - self._position))):
+            pass
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        while not self._out:
+            packed = self._stream.read(1 << 16)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the last zstd frame ends early")
+                return 0
+            self._out = memoryview(self._unpack(packed))
+        size = min(len(buffer), len(self._out))
+        buffer[:size] = self._out[:size]
+        self._out = self._out[size:]
+        self._position += size
+        return size
+
+    def _unpack(self, packed: bytes) -> bytes:
+        pieces = []
+        while packed:
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            pieces.append(self._frame.decompress(packed))
+            packed = self._frame.unused_data if self._frame.eof else b""
+            self._frame = None if self._frame.eof else self._frame
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
