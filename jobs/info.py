@@ -1,0 +1,38 @@
+"""`nextmem info`: what a bank holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from jobs.opened import open_bank
+from jobs.output import emit, share, table
+from pipeline.info import BankInfo, info
+
+
+def run_info(uri: str, *, as_json: bool) -> None:
+    """Print the bank's counts, codec, sizes, fidelity and versions."""
+    found = info(open_bank(uri))
+    if as_json:
+        emit(asdict(found) | {"bytes_per_chunk": found.bytes_per_chunk})
+    else:
+        table(_rows(found))
+
+
+def _rows(found: BankInfo) -> list[tuple[str, str]]:
+    codec = found.identity
+    columns = ", ".join(f"{name} {size / max(1, found.chunks):,.0f}" for name, size in found.column_bytes.items())
+    return [
+        ("bank", found.uri),
+        ("documents", f"{found.documents:,}, {found.rejected:,} rejected"),
+        ("chunks", f"{found.chunks:,} of {found.tokens:,} tokens, in {found.units:,} units"),
+        ("codec", f"{codec.codec_hash} on {codec.backbone}"),
+        ("latents", f"{codec.num_latents} of {codec.hidden_width} values a chunk, {codec.quantiser}"),
+        ("embedding", f"{codec.embedding_width} values, {codec.pooling}"),
+        ("verified", f"{found.verified:,} chunks in {codec.verify_precision}, margin {codec.verify_margin}"),
+        ("fidelity", f"{share(found.fidelity)} of positions; {found.perfect:,} chunks need no patch"),
+        ("size", f"{found.bytes:,} bytes in {found.files:,} files, {found.bytes_per_chunk:,.0f} a chunk"),
+        ("a chunk", columns),
+        ("own columns", ", ".join(f"{name} {kind}" for name, kind in found.metadata_columns.items()) or "none"),
+        ("version", f"{found.version}, changed {found.changed_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("format", f"{codec.format_version}, made {found.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+    ]

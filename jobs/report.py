@@ -1,0 +1,45 @@
+"""What `nextmem encode` prints at the end."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs.encode import EncodeResult
+from jobs.output import emit, share, table
+from pipeline.summary import Summary
+
+
+def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
+    """The summary on stdout; what was left out on stderr."""
+    if as_json:
+        failures = [{"unit": unit, "reason": reason} for unit, reason in result.failures]
+        emit({"event": "summary", "bank": result.bank, **result.summary.as_dict(), "failures": failures})
+        return
+    table([("bank", result.bank), *_rows(result.summary)])
+    if result.summary.rejected:
+        print(f"{result.summary.rejected} rejected: see {result.bank}/_rejected/", file=sys.stderr)
+    for unit, reason in result.failures:
+        print(f"unit {unit} was not done: {reason}", file=sys.stderr)
+
+
+def _rows(s: Summary) -> list[tuple[str, str]]:
+    rows = [
+        ("documents", f"{s.documents:,} encoded, {s.held:,} held already, {s.replaced:,} replaced"),
+        ("left out", f"{s.rejected:,} rejected, {s.duplicates:,} duplicates, {s.failed_units:,} units failed"),
+        ("chunks", f"{s.chunks:,} of {s.tokens:,} tokens"),
+        ("time", f"{s.seconds:.1f} s after {s.start_up_seconds:.1f} s of start-up; {s.tokens_per_second:,.0f} tokens/s"),
+    ]
+    if s.chunks:
+        rows += [
+            ("compute", f"{share(s.share_of_limit)} of the measured matrix-product rate; padding {share(s.padding)}"),
+            ("size", f"{s.bytes_per_chunk:,.0f} bytes a chunk: a bank saves context and prefill, not disk"),
+        ]
+    if s.fidelity is not None:
+        rows += [
+            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks whole"),
+            ("recall", f"exact; latents carry {share(s.carried)}, patches and raw ids the rest "
+                       f"({s.patch_bytes:.0f} bytes a chunk)"),
+        ]  # fmt: skip
+    if s.cost_per_billion_tokens is not None:
+        rows.append(("cost", f"{s.cost_per_billion_tokens:,.2f} per billion tokens"))
+    return rows

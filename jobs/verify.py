@@ -1,0 +1,75 @@
+"""`nextmem verify`: is every chunk there once, and does it recall exactly?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from jobs.opened import load_bank_codec, open_bank
+from jobs.output import emit, table
+from model.tokens import text_hash
+from pipeline import schema
+from pipeline.bank import Bank
+from pipeline.check import Problem, problems
+from pipeline.decode import COLUMNS, InexactRecall, Recalled, recall
+
+SHOWN = 20
+
+
+def run_verify(uri: str, *, sample: int | None, backbone: str | None, as_json: bool) -> bool:
+    """Check files, rows and documents, then decode all rows or `sample` of them. Returns whether nothing is wrong."""
+    bank = open_bank(uri)
+    found = list(problems(bank))
+    total = bank.count()
+    decoded = 0
+    if not found and total:
+        codec = load_bank_codec(bank, backbone=backbone)
+        rows = recall(_sampled(bank, total, sample), codec)
+        bar = tqdm(rows, total=min(total, sample or total), unit="chunk", desc="decoding", disable=as_json, file=sys.stderr)
+        for problem in _wrong(bar, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}):
+            found.append(problem)
+        decoded = min(total, sample or total)
+    _print(bank, total, decoded, found, as_json)
+    return not found
+
+
+def _sampled(bank: Bank, total: int, sample: int | None) -> Iterator[pa.RecordBatch]:
+    """Every row, or `sample` of them at even distances."""
+    wanted = {i * total // sample for i in range(min(sample, total))} if sample and sample < total else None
+    seen = 0
+    for batch in bank.rows(COLUMNS):
+        picked = [i for i in range(batch.num_rows) if wanted is None or seen + i in wanted]
+        seen += batch.num_rows
+        if picked:
+            yield batch.take(pa.array(picked))
+
+
+def _wrong(rows: Iterable[Recalled], *, whole: bool, hashes: dict[str, str]) -> Iterator[Problem]:
+    """Rows that do not recall exactly, and documents whose chunks do not add up to their text."""
+    for doc_id, chunks in groupby(rows, key=lambda row: row.doc_id):
+        text = []
+        for row in chunks:
+            text.append(row.text)
+            if not row.exact:
+                yield Problem(f"chunk {row.chunk_id}", str(InexactRecall(row)))
+        if whole and text_hash("".join(text)) != hashes[doc_id]:
+            yield Problem(f"document {doc_id!r}", "its chunks' texts together are not the text that was encoded")
+
+
+def _document_hashes(bank: Bank) -> dict[str, str]:
+    return dict(bank.documents())
+
+
+def _print(bank: Bank, total: int, decoded: int, found: list[Problem], as_json: bool) -> None:
+    if as_json:
+        emit({"bank": bank.folder.uri, "chunks": total, "decoded": decoded, "problems": [str(p) for p in found]})
+        return
+    for problem in found[:SHOWN]:
+        print(problem)
+    more = f" (the first {SHOWN} are shown)" if len(found) > SHOWN else ""
+    verdict = f"{len(found):,} problems{more}" if found else "whole: every chunk once, every hash right"
+    table([("bank", bank.folder.uri), ("chunks", f"{total:,}, {decoded:,} decoded"), ("verdict", verdict)])
