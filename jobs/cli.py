@@ -67,7 +67,9 @@ def as_json_option(command: Callable) -> Callable:
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
-def encode(corpus, bank, codec, backbone, text_column, id_column, columns, actors, keep_text, no_verify, pairs, as_json):
+def encode(
+    corpus, bank, codec, backbone, text_column, id_column, columns, actors, keep_text, no_verify, pairs, as_json
+):
     """Encode CORPUS (files, folders, globs, hf:NAME; Parquet, JSONL, text) into the memory bank BANK.
 
     Run the same command again to go on where it stopped, or to add what is new.

@@ -10,9 +10,8 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,29 +29,71 @@ class Cluster:
     is_local: bool
 
 
-@contextmanager
-def running(*, num_gpus: int | None = None) -> Iterator[Cluster]:
-    """A Ray session for the length of a job. A session that runs already, as in tests, is used and left alone."""
-    import ray
+class Session:
+    """Ray for the length of a job, started when it is first needed. A session that runs already is used and left alone."""
 
-    if ray.is_initialized():
-        yield _cluster(is_local=True)
-        return
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    with tempfile.TemporaryDirectory(prefix="nextmem-") as staging:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        local = {"num_cpus": cores() + SPARE_CPUS, "num_gpus": num_gpus, "include_dashboard": False}
+    def __init__(self):
+        self._staging: tempfile.TemporaryDirectory | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._staging is not None:
+            import ray
+
+            ray.shutdown()
+            self._staging.cleanup()
+
+    def look(self) -> Cluster:
+        """What there will be to work with; on this machine alone, without starting anything."""
+        return self.start() if _address() != "local" or _is_running() else Cluster(_local_gpus(), cores(), True)
+
+    def start(self) -> Cluster:
+        """Start or join Ray, once."""
+        import ray
+
+        if not _is_running():
+            self._staging = tempfile.TemporaryDirectory(prefix="nextmem-")
+            self._init(Path(self._staging.name))
+        resources = ray.cluster_resources()
+        is_local = _address() == "local"
+        return Cluster(int(resources.get("GPU", 0)), cores() if is_local else int(resources.get("CPU", 1)), is_local)
+
+    def _init(self, staging: Path) -> None:
+        import ray
+
+        quiet()
+        local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False} if _address() == "local" else {}
         ray.init(
-            address,
-            runtime_env=runtime_env(Path(staging)),
+            _address(),
+            runtime_env=runtime_env(staging),
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **(local if address == "local" else {}),
+            **local,
         )
-        try:
-            yield _cluster(is_local=address == "local")
-        finally:
-            ray.shutdown()
+
+
+def quiet() -> None:
+    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs stay in its session folder."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _address() -> str:
+    return os.environ.get("RAY_ADDRESS") or "local"
+
+
+def _is_running() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _local_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return min(present, len([v for v in visible.split(",") if v])) if visible is not None else present
 
 
 def runtime_env(staging: Path) -> dict:
@@ -68,10 +109,3 @@ def runtime_env(staging: Path) -> dict:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cluster(*, is_local: bool) -> Cluster:
-    import ray
-
-    resources = ray.cluster_resources()
-    return Cluster(int(resources.get("GPU", 0)), cores() if is_local else int(resources.get("CPU", 1)), is_local)

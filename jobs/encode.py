@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.cluster import Cluster, running
+from jobs.cluster import Cluster, Session
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
-from model.checkpoint import read_settings
+from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
+from model.default_codec import default_codec_folder
+from model.precision import default_precision
 from pipeline import storage
-from pipeline.bank import CODEC, PLAN, Bank
+from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
@@ -23,7 +24,7 @@ from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise
 
 DEFAULT_BACKBONE = "smollm2-135m"
-UNIT_CHUNKS = {"cpu": 64, "gpu": 2048}
+UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
 MAX_UNIT_BYTES = 128_000_000
 
 
@@ -62,37 +63,35 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     """
     started = time.monotonic()
     uri = storage.absolute(job.bank)
-    gpus = _has_gpus()
-    folder, exact = _codec_folder(job, uri)
-    plan = plan_corpus(
-        [_absolute(argument) for argument in job.corpus],
-        job.columns,
-        unit_chunks=_unit_chunks(job, folder, gpus),
-        folder=storage.join(uri, PLAN),
-    )
-    bank = _bank(uri, folder, exact, plan)
-    work = plan.against(bank.documents(), bank.finished_units(plan.unit_ids()))
     tally = Tally()
-    handed_out = finished = time.monotonic()
-    if work.counts.units:
-        with running() as cluster:
-            options = _options(job, bank, plan, exact, cluster)
-            handed_out = _encode(bank, work, options, job, tally, as_json)
-            finished = time.monotonic()
+    with Session() as session:
+        folder, exact = _codec_folder(job, uri, session.look())
+        plan = plan_corpus(
+            [_absolute(argument) for argument in job.corpus],
+            job.columns,
+            unit_chunks=_unit_chunks(job, folder, session.look()),
+            folder=storage.join(uri, PLAN),
+        )
+        bank = _bank(uri, folder, exact, plan)
+        work = plan.against(bank.documents(), bank.finished_units(plan.unit_ids()))
+        began = time.monotonic()
+        if work.counts.units:
+            began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)
+        finished = time.monotonic()
     summary = summarise(
         tally,
         held=plan.counts.documents - work.counts.documents,
         duplicates=plan.counts.duplicates,
         replaced=work.counts.changed,
-        seconds=finished - handed_out,
-        start_up_seconds=handed_out - started,
+        seconds=finished - began,
+        start_up_seconds=began - started,
         price_per_hour=job.settings.price_per_hour,
     )
     return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
 
 
 def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tally: Tally, as_json: bool) -> float:
-    """Returns when the first unit began: what came before it is start-up."""
+    """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
     began = None
     try:
@@ -124,14 +123,11 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
     )
 
 
-def _codec_folder(job: EncodeJob, uri: str) -> tuple[str, ExactConfig]:
+def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
 
     An existing bank fixes precision and margin too: its rows must all recall alike.
     """
-    from model.backbone import default_device, default_precision
-    from model.untrained import untrained_folder
-
     try:
         bank = Bank.open(uri)
     except FileNotFoundError:
@@ -142,11 +138,11 @@ def _codec_folder(job: EncodeJob, uri: str) -> tuple[str, ExactConfig]:
             bank.require(codec_identity(job.codec, exact))
         return bank.codec_path, exact
     precision = job.settings.precision
-    exact = ExactConfig.of(default_precision(default_device()) if precision == "auto" else precision)
+    exact = ExactConfig.of(default_precision(_device(cluster)) if precision == "auto" else precision)
     if job.settings.margin is not None:
         exact = ExactConfig(exact.precision, job.settings.margin)
     backbone = job.backbone or DEFAULT_BACKBONE
-    folder = job.codec or untrained_folder(backbone, job.config, precision=exact.precision)
+    folder = job.codec or default_codec_folder(backbone, job.config, precision=exact.precision)
     return str(Path(folder).absolute()), exact
 
 
@@ -182,18 +178,16 @@ def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
     return max(1, cluster.cores // (job.settings.threads or 1))
 
 
-def _unit_chunks(job: EncodeJob, codec: str, gpus: bool) -> int:
+def _device(cluster: Cluster) -> str:
+    return "cuda" if cluster.gpus else "cpu"
+
+
+def _unit_chunks(job: EncodeJob, codec: str, cluster: Cluster) -> int:
     """Seconds of work, and at most 128 MB of rows."""
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
-    wanted = job.settings.unit_chunks or UNIT_CHUNKS["gpu" if gpus else "cpu"]
+    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(cluster)]
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
-
-
-def _has_gpus() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _absolute(argument: str) -> str:

@@ -27,7 +27,10 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("documents", f"{s.documents:,} encoded, {s.held:,} held already, {s.replaced:,} replaced"),
         ("left out", f"{s.rejected:,} rejected, {s.duplicates:,} duplicates, {s.failed_units:,} units failed"),
         ("chunks", f"{s.chunks:,} of {s.tokens:,} tokens"),
-        ("time", f"{s.seconds:.1f} s after {s.start_up_seconds:.1f} s of start-up; {s.tokens_per_second:,.0f} tokens/s"),
+        (
+            "time",
+            f"{s.seconds:.1f} s after {s.start_up_seconds:.1f} s of start-up; {s.tokens_per_second:,.0f} tokens/s",
+        ),
     ]
     if s.chunks:
         rows += [

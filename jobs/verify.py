@@ -12,7 +12,6 @@ from tqdm import tqdm
 from jobs.opened import load_bank_codec, open_bank
 from jobs.output import emit, table
 from model.tokens import text_hash
-from pipeline import schema
 from pipeline.bank import Bank
 from pipeline.check import Problem, problems
 from pipeline.decode import COLUMNS, InexactRecall, Recalled, recall
@@ -29,7 +28,9 @@ def run_verify(uri: str, *, sample: int | None, backbone: str | None, as_json: b
     if not found and total:
         codec = load_bank_codec(bank, backbone=backbone)
         rows = recall(_sampled(bank, total, sample), codec)
-        bar = tqdm(rows, total=min(total, sample or total), unit="chunk", desc="decoding", disable=as_json, file=sys.stderr)
+        bar = tqdm(
+            rows, total=min(total, sample or total), unit="chunk", desc="decoding", disable=as_json, file=sys.stderr
+        )
         for problem in _wrong(bar, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}):
             found.append(problem)
         decoded = min(total, sample or total)

@@ -7,16 +7,13 @@ backbone itself, so it is left out rather than multiplied.
 from __future__ import annotations
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from model.backbone import Backbone
-from model.config import CodecConfig
-
-ADAPTERS = ("decoder", "encoder")
+from model.config import ADAPTERS, CodecConfig
 
 
-def add_adapters(backbone: Backbone, config: CodecConfig):
+def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
     """Wrap the backbone's linear layers in both adapters, in its dtype; B is zero, so nothing changes yet.
 
     Returns the PeftModel, which shares the backbone's modules: calls through `backbone.body` pass the adapters too.
@@ -30,14 +27,7 @@ def add_adapters(backbone: Backbone, config: CodecConfig):
     return wrapped
 
 
-def use_adapter(backbone: Backbone, name: str) -> None:
-    """Switch every wrapped layer to one adapter."""
-    for module in backbone.model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.set_adapter(name, inference_mode=True)
-
-
-def adapter_tensors(wrapped) -> dict[str, torch.Tensor]:
+def adapter_tensors(wrapped: PeftModel) -> dict[str, torch.Tensor]:
     """All adapter weights by `<adapter>.<layer>`, on the CPU."""
     return {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
@@ -46,7 +36,7 @@ def adapter_tensors(wrapped) -> dict[str, torch.Tensor]:
     }
 
 
-def set_adapter_tensors(wrapped, tensors: dict[str, torch.Tensor]) -> None:
+def set_adapter_tensors(wrapped: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
     """The inverse of `adapter_tensors`. Raises ValueError naming what is missing or unknown."""
     for name in ADAPTERS:
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

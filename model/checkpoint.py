@@ -1,4 +1,4 @@
-"""A codec as a folder: codec.json and codec.safetensors, never pickle. Whole or not there.
+"""A codec as a folder: codec.json, codec.safetensors and tokenizer.json, never pickle. Whole or not there.
 
 `Codec.identity` is a hash over everything that decides what a latent means: the backbone's weights and tokenizer, the
 configuration and every tensor. Two codecs with one identity read each other's banks.
@@ -17,13 +17,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from model.adapters import ADAPTERS, adapter_tensors, add_adapters, set_adapter_tensors
 from model.backbone import Backbone, load_backbone
 from model.codec import Codec, Statistics
-from model.config import CodecConfig, ExactConfig
-
-FORMAT_VERSION = 1
-SETTINGS, TENSORS = "codec.json", "codec.safetensors"
+from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
+from model.config import ADAPTERS, CodecConfig, ExactConfig
 
 
 def save_codec(codec: Codec, folder: str | Path) -> Path:
@@ -35,36 +32,13 @@ def save_codec(codec: Codec, folder: str | Path) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file(_tensors(codec), temporary / TENSORS)
+        codec.tokenizer.save(temporary / TOKENIZER)
         (temporary / SETTINGS).write_text(json.dumps(_settings(codec, temporary / TENSORS), indent=2) + "\n")
         os.chmod(temporary, 0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def read_settings(folder: str | Path) -> dict:
-    """codec.json, checked. Raises FileNotFoundError for a missing file, ValueError for a torn or foreign one."""
-    folder = Path(folder)
-    for name in (SETTINGS, TENSORS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} is not a whole codec folder: {name} is missing. Name a folder with both."
-            )
-    try:
-        settings = json.loads((folder / SETTINGS).read_text())
-        version, wanted = settings["format_version"], settings["tensors_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / SETTINGS} is torn or no codec's: {error!r}. Copy the codec folder again."
-        ) from None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has codec format {version}; this nextmem reads {FORMAT_VERSION}. Install a matching one."
-        )
-    if _file_hash(folder / TENSORS) != wanted:
-        raise ValueError(f"{folder / TENSORS} is torn: its hash differs from the one in {SETTINGS}. Copy it again.")
-    return settings
 
 
 def load_codec(
@@ -147,7 +121,11 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
         "projection": statistics.projection_DE,
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-    return tensors | (adapter_tensors(codec.wrapped) if codec.wrapped is not None else {})
+    if codec.wrapped is not None:
+        from model.adapters import adapter_tensors
+
+        tensors |= adapter_tensors(codec.wrapped)
+    return tensors
 
 
 def _settings(codec: Codec, tensors: Path) -> dict:
@@ -159,7 +137,7 @@ def _settings(codec: Codec, tensors: Path) -> dict:
         "tokenizer_fingerprint": codec.tokenizer.fingerprint,
         "hidden_width": codec.backbone.width,
         "embedding_width": codec.embedding_width,
-        "tensors_sha256": _file_hash(tensors),
+        "tensors_sha256": file_hash(tensors),
         "config": codec.config.as_dict(),
     }
 
@@ -167,6 +145,8 @@ def _settings(codec: Codec, tensors: Path) -> dict:
 def _codec(backbone, config, tensors, identity, exact) -> Codec:
     wrapped = None
     if any(name.startswith(ADAPTERS) for name in tensors):
+        from model.adapters import add_adapters, set_adapter_tensors  # peft takes a second to import
+
         wrapped = add_adapters(backbone, config)
         set_adapter_tensors(wrapped, tensors)
     statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"))
@@ -180,8 +160,3 @@ def _codec(backbone, config, tensors, identity, exact) -> Codec:
         identity=identity,
         wrapped=wrapped,
     )
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

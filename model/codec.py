@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from peft import PeftModel
 
 from model import nf4
-from model.adapters import use_adapter
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
 from model.latents import draft_tokens, encode_latents, read_tokens
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 MENDS = 8  # verifying forwards spent on a draft that does not match before it is an error
 
@@ -239,7 +241,7 @@ class Codec:
     def _adapter(self, name: str) -> Iterator[None]:
         """Switch on one adapter. Without adapters the backbone is both encoder and decoder."""
         if self.wrapped is not None:
-            use_adapter(self.backbone, name)
+            self.wrapped.base_model.set_adapter(name, inference_mode=True)
         yield
 
 

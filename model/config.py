@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned")
+ADAPTERS = ("decoder", "encoder")
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def read_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, ids_BL: torch.Tens
 
 def draft_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, forced_BL: torch.Tensor) -> torch.Tensor:
     """Greedy tokens [B, L] after the prefix, KV-cached. A position whose `forced_BL` is >= 0 takes that token."""
-    batch, longest = forced_BL.shape
+    _batch, longest = forced_BL.shape
     cache = roomy_cache(backbone.model.config, prefix_BSD.shape[1] + longest)
     tokens_BL = torch.empty_like(forced_BL)
     embeds = prefix_BSD

@@ -1,4 +1,4 @@
-"""Two-layer random backbones and a byte tokenizer, built in code: the real classes, about 140 thousand parameters.
+"""Two-layer random backbones, built in code: the real classes, about 140 thousand parameters.
 
 They are what tests run on, and `--backbone tiny-llama` is there for trying a pipeline without waiting for a model.
 """
@@ -6,28 +6,11 @@ They are what tests run on, and `--backbone tiny-llama` is there for trying a pi
 from __future__ import annotations
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+from model.bytes_tokenizer import SPECIALS
+
 FAMILIES = {"tiny-llama": (LlamaConfig, LlamaForCausalLM), "tiny-qwen3": (Qwen3Config, Qwen3ForCausalLM)}
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte (256) and three specials; round-trips every text."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIALS[0], pad_token=SPECIALS[0])
 
 
 def tiny_model(family: str, *, hidden_size: int = 64, seed: int = 0) -> PreTrainedModel:

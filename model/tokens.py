@@ -11,10 +11,10 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 SEGMENT_CHARS = 1_000_000  # a longer document is tokenised in pieces, so that memory does not grow with it
 ZERO_WIDTH_JOINER = "\u200d"
@@ -32,17 +32,25 @@ class TokenChunk:
 
 
 class TextTokenizer:
-    """A fast tokenizer used as a plain reversible code: no special tokens added, none recognised in the text."""
+    """A fast tokenizer used as a plain reversible code: no special tokens added, none recognised in the text.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        if not tokenizer.is_fast:
-            raise ValueError(
-                f"{type(tokenizer).__name__} has no character offsets, which chunks need; use a backbone with a "
-                "tokenizer.json (a fast tokenizer)"
-            )
-        self._backend = _plain(tokenizer.backend_tokenizer)
+    Needs neither torch nor transformers, so that what only reads and chunks starts fast.
+    """
+
+    def __init__(self, backend: Tokenizer):
+        self._backend = _plain(backend)
         self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
         self.fingerprint = hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:32]
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextTokenizer:
+        """From a tokenizer.json. FileNotFoundError where there is none."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} is missing: use a backbone with a fast tokenizer (a tokenizer.json)")
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: str | Path) -> None:
+        self._backend.save(str(path))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; `<|endoftext|>` written out in it is text like any other."""

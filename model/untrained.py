@@ -6,39 +6,18 @@ that ships with the package. Shapes: K latents, D hidden width, E embedding widt
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
-from model.backbone import Backbone, load_backbone
-from model.checkpoint import SETTINGS, load_codec, make_codec, save_codec
+from model.backbone import Backbone
+from model.checkpoint import make_codec
 from model.codec import Codec, Statistics, batches
 from model.config import CodecConfig, ExactConfig
-from model.embedded import cache_folder
 
 BATCH = 16
-VERSION = 1  # of the calibration: a change here makes new codecs
-
-
-def untrained_folder(backbone_name: str, config: CodecConfig | None = None, *, precision: str = "auto") -> Path:
-    """Folder of the untrained codec of a backbone, calibrated on first use and kept in the user's cache."""
-    config = config or CodecConfig()
-    backbone = load_backbone(backbone_name, precision=precision, load_in_4bit=config.load_in_4bit)
-    key = json.dumps([VERSION, config.as_dict(), backbone.fingerprint, backbone.tokenizer.fingerprint], sort_keys=True)
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = cache_folder() / "codecs" / f"untrained-{Path(backbone_name).name}-{digest}"
-    if not (folder / SETTINGS).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not (folder / SETTINGS).is_file():
-                save_codec(untrained_codec(backbone, config), folder)
-    return folder
 
 
 def untrained_codec(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.bank import Bank
 from pipeline.commit import commit
-from pipeline.unit_work import Outcome
+from pipeline.outcome import Outcome
 
 _END = object()
 

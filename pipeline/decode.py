@@ -80,7 +80,9 @@ def _recall_window(rows: list[dict], codec: Codec, patched: bool, size: int) -> 
     texts: dict[int, tuple[str, Recollection | None]] = {i: (rows[i][schema.TEXT], None) for i in kept}
     for group in batches([rows[i][schema.NUM_TOKENS] for i in latent], size):
         where = [latent[i] for i in group]
-        for i, recollection in zip(where, codec.recall([_stored(rows[i]) for i in where], patched=patched), strict=True):
+        for i, recollection in zip(
+            where, codec.recall([_stored(rows[i]) for i in where], patched=patched), strict=True
+        ):
             texts[i] = codec.tokenizer.decode(recollection.token_ids), recollection
     for i, row in enumerate(rows):
         text, recollection = texts[i]
@@ -95,7 +97,9 @@ def _recall_window(rows: list[dict], codec: Codec, patched: bool, size: int) -> 
 
 def _is_kept(row: dict, codec: Codec) -> bool:
     """A lossy chunk's text stands in the row, because no token ids could give it back."""
-    return row[schema.TEXT] is not None and row[schema.PATCH] is not None and codec.patches.keeps_text(row[schema.PATCH])
+    return (
+        row[schema.TEXT] is not None and row[schema.PATCH] is not None and codec.patches.keeps_text(row[schema.PATCH])
+    )
 
 
 def _stored(row: dict) -> StoredMemory:

@@ -3,13 +3,12 @@
     unit -> read + chunk (CPU task) -> encode + write the unit's file (one actor a GPU) -> outcome -> the driver commits
 
 One unit is one row is one Ray block, so that Ray cannot merge, split or reorder what a commit means. Actors and tasks
-hold no logic of their own: UnitReader and UnitEncoder call pipeline/unit_work.py.
+hold no logic of their own: it is in pipeline/read_work.py and pipeline/encode_work.py.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
 import pickle
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.attempts import LedgerActor, RemoteLedger
 from pipeline.options import EncodeOptions
-from pipeline.unit_work import EncodeWork, Outcome, ReadWork
+from pipeline.outcome import Outcome
 from pipeline.units import Unit
 
 WINDOW = 4000  # units handed to Ray at once: a million one-block items cost minutes and gigabytes
@@ -32,6 +31,8 @@ class UnitReader:
     """Ray Data actor: reads and chunks a work unit."""
 
     def __init__(self, options: EncodeOptions):
+        from pipeline.read_work import ReadWork
+
         self.work = ReadWork(options)
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -42,6 +43,8 @@ class UnitEncoder:
     """Ray Data actor: loads the codec once, then turns a chunked unit into a file of the bank and an outcome."""
 
     def __init__(self, options: EncodeOptions, ledger: ray.actor.ActorHandle):
+        from pipeline.encode_work import EncodeWork  # torch and transformers: seconds that the driver need not spend
+
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
@@ -98,4 +101,3 @@ def _configure() -> None:
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     context.max_errored_blocks = 0  # never drop
-    logging.getLogger("ray.data").setLevel(logging.WARNING)

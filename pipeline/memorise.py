@@ -104,5 +104,7 @@ def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: s
     }
     table_schema = schema.row_schema(metadata)
     columns = [made[name] if name in made else chunks[name] for name in table_schema.names]
-    arrays = [c if isinstance(c, pa.ChunkedArray) else pa.array(c, f.type) for c, f in zip(columns, table_schema, strict=True)]
+    arrays = [
+        c if isinstance(c, pa.ChunkedArray) else pa.array(c, f.type) for c, f in zip(columns, table_schema, strict=True)
+    ]
     return pa.table(arrays, schema=table_schema)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-from pipeline.unit_work import Outcome
+from pipeline.outcome import Outcome
 
 
 @dataclass(slots=True)

@@ -1,99 +1,26 @@
-"""What a worker does with one unit: read and chunk it, or encode it and write its file. Knows no Ray.
+"""What an encoder does with one chunked unit: memory rows, written to the bank's files, not committed. Knows no Ray.
 
 A document that cannot be encoded is left out alone, with its reason: when encoding raises, the documents at fault are
-found by halving. A unit that cannot be read or written comes back as a Failure, and the rest of the job goes on.
+found by halving. A unit that cannot be written comes back as a Failure, and the rest of the job goes on.
 """
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import torch
 
-from model.backbone import load_tokenizer
-from model.checkpoint import load_codec, read_settings
+from model.checkpoint import load_codec
 from model.speed import matmul_rate
 from pipeline import schema
 from pipeline.bank import Bank
-from pipeline.chunk import chunk_documents
 from pipeline.commit import Receipt
-from pipeline.documents import Document, Rejected
+from pipeline.documents import Rejected
 from pipeline.memorise import Memoriser
 from pipeline.options import EncodeOptions
+from pipeline.outcome import ChunkedUnit, Failure, Outcome, tried
 from pipeline.rejected import write_rejected
-from pipeline.units import ChangedInputError, Unit, read_unit
-
-TRIES = 3  # of reading or writing a unit, before it is a failure
-WAIT_SECONDS = 0.5
-FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}  # every other unit would fail alike
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkedUnit:
-    """A unit's chunk table. `starts`: the row at which each document begins, and one past the last."""
-
-    unit_id: str
-    replaces: tuple[str, ...]
-    chunks: pa.Table
-    starts: tuple[int, ...]
-    rejected: tuple[Rejected, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A unit that could not be done. `fatal`: neither could any other (disk full, no permission)."""
-
-    unit_id: str
-    reason: str
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a worker hands the driver for a unit: a receipt to commit, or a failure to report."""
-
-    receipt: Receipt | None = None
-    failure: Failure | None = None
-    worker: str = ""  # the device or actor that did it
-    started: float = 0.0  # seconds since the epoch, when its encoding began
-    numbers: dict[str, float] = field(default_factory=dict)
-
-
-class ReadWork:
-    """Reads and chunks units with the codec's tokenizer; loads no weights."""
-
-    def __init__(self, options: EncodeOptions):
-        settings = read_settings(options.codec)
-        self.options, self.chunk_tokens = options, settings["config"]["chunk_tokens"]
-        self.tokenizer = load_tokenizer(options.backbone or settings["backbone"])
-
-    def read(self, unit: Unit) -> ChunkedUnit | Failure:
-        """The unit's chunk table, or why there is none."""
-        return _tried(unit.unit_id, lambda: self._read(unit))
-
-    def _read(self, unit: Unit) -> ChunkedUnit:
-        columns, tables, starts, rejected = self.options.columns, [], [0], []
-        for item in read_unit(unit, columns):
-            if isinstance(item, Rejected):
-                rejected.append(item)
-                continue
-            tables.append(self._chunks(item))
-            starts.append(starts[-1] + tables[-1].num_rows)
-        chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.fields).empty_table()
-        return ChunkedUnit(unit.unit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
-
-    def _chunks(self, document: Document) -> pa.Table:
-        return chunk_documents(
-            [document],
-            self.tokenizer,
-            chunk_tokens=self.chunk_tokens,
-            keep_text=self.options.keep_text,
-            metadata=self.options.columns.fields,
-        )
 
 
 class EncodeWork:
@@ -118,7 +45,7 @@ class EncodeWork:
             return Outcome(failure=unit, worker=self.worker, started=time.time())
         started, start = time.time(), time.perf_counter()
         rows, rejected = self._rows(unit)
-        made = _tried(unit.unit_id, lambda: self._write(unit, rows, rejected))
+        made = tried(unit.unit_id, lambda: self._write(unit, rows, rejected))
         self.ledger.finished(unit.unit_id)
         numbers = self.memoriser.take_numbers() | {"seconds": time.perf_counter() - start, "limit": self.limit}
         done = {"failure": made} if isinstance(made, Failure) else {"receipt": made}
@@ -167,26 +94,6 @@ class EncodeWork:
     def _empty(self, unit: ChunkedUnit) -> pa.Table:
         metadata = tuple(f for f in unit.chunks.schema if f.name not in schema.RESERVED)
         return schema.row_schema(metadata).empty_table()
-
-
-def _tried(unit_id: str, work: Callable):
-    """What `work` returns, or a Failure after TRIES errors of the storage; a full disk is not tried again."""
-    for attempt in range(TRIES):
-        try:
-            return work()
-        except ChangedInputError as error:
-            return Failure(unit_id, str(error))
-        except OSError as error:
-            failure = Failure(unit_id, _line(error), fatal=error.errno in FATAL)
-            if failure.fatal:
-                return failure
-            time.sleep(WAIT_SECONDS * 2**attempt)
-    return failure
-
-
-def _line(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
 
 
 def _rejection(unit: ChunkedUnit, document: int, reason: str) -> Rejected:

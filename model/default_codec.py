@@ -1,0 +1,40 @@
+"""The codec that a backbone gets when none is named: an untrained one, calibrated on first use, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from filelock import FileLock
+
+from model.codec_folder import SETTINGS
+from model.config import CodecConfig
+from model.embedded import cache_folder
+from model.weights import find_weights
+
+VERSION = 1  # of the calibration: a change here makes new codecs
+
+
+def default_codec_folder(backbone: str, config: CodecConfig | None = None, *, precision: str = "auto") -> Path:
+    """Its folder. Needs torch only when the codec has to be made. Raises what `find_weights` raises."""
+    config = config or CodecConfig()
+    weights = find_weights(backbone)
+    key = json.dumps([VERSION, config.as_dict(), weights.fingerprint, weights.tokenizer().fingerprint], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache_folder() / "codecs" / f"untrained-{Path(backbone).name}-{digest}"
+    if not (folder / SETTINGS).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / SETTINGS).is_file():
+                _make(backbone, config, precision, folder)
+    return folder
+
+
+def _make(backbone: str, config: CodecConfig, precision: str, folder: Path) -> None:
+    from model.backbone import load_backbone
+    from model.checkpoint import save_codec
+    from model.untrained import untrained_codec
+
+    loaded = load_backbone(backbone, precision=precision, load_in_4bit=config.load_in_4bit)
+    save_codec(untrained_codec(loaded, config), folder)

@@ -1,0 +1,69 @@
+"""What becomes of a work unit on its way: a chunk table, then an outcome, or a failure. And what is tried again."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pipeline.commit import Receipt
+from pipeline.documents import Rejected
+from pipeline.units import ChangedInputError
+
+TRIES = 3  # of reading or writing a unit, before it is a failure
+WAIT_SECONDS = 0.5
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}  # every other unit would fail alike
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedUnit:
+    """A unit's chunk table. `starts`: the row at which each document begins, and one past the last."""
+
+    unit_id: str
+    replaces: tuple[str, ...]
+    chunks: pa.Table
+    starts: tuple[int, ...]
+    rejected: tuple[Rejected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A unit that could not be done. `fatal`: neither could any other (disk full, no permission)."""
+
+    unit_id: str
+    reason: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker hands the driver for a unit: a receipt to commit, or a failure to report."""
+
+    receipt: Receipt | None = None
+    failure: Failure | None = None
+    worker: str = ""  # the device or actor that did it
+    started: float = 0.0  # seconds since the epoch, when its encoding began
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def tried(unit_id: str, work: Callable):
+    """What `work` returns, or a Failure after TRIES errors of the storage; a full disk is not tried again."""
+    for attempt in range(TRIES):
+        try:
+            return work()
+        except ChangedInputError as error:
+            return Failure(unit_id, str(error))
+        except OSError as error:
+            failure = Failure(unit_id, _line(error), fatal=error.errno in FATAL)
+            if failure.fatal:
+                return failure
+            time.sleep(WAIT_SECONDS * 2**attempt)
+    return failure
+
+
+def _line(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"

@@ -1,0 +1,47 @@
+"""What a reader does with one unit: its documents become a chunk table. Knows no Ray and loads no weights."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from model.codec_folder import TOKENIZER, read_settings
+from model.tokens import TextTokenizer
+from pipeline import schema, storage
+from pipeline.chunk import chunk_documents
+from pipeline.documents import Document, Rejected
+from pipeline.options import EncodeOptions
+from pipeline.outcome import ChunkedUnit, Failure, tried
+from pipeline.units import Unit, read_unit
+
+
+class ReadWork:
+    """Reads and chunks units with the codec's tokenizer; loads no weights."""
+
+    def __init__(self, options: EncodeOptions):
+        settings = read_settings(options.codec)
+        self.options, self.chunk_tokens = options, settings["config"]["chunk_tokens"]
+        self.tokenizer = TextTokenizer.load(storage.join(options.codec, TOKENIZER))
+
+    def read(self, unit: Unit) -> ChunkedUnit | Failure:
+        """The unit's chunk table, or why there is none."""
+        return tried(unit.unit_id, lambda: self._read(unit))
+
+    def _read(self, unit: Unit) -> ChunkedUnit:
+        columns, tables, starts, rejected = self.options.columns, [], [0], []
+        for item in read_unit(unit, columns):
+            if isinstance(item, Rejected):
+                rejected.append(item)
+                continue
+            tables.append(self._chunks(item))
+            starts.append(starts[-1] + tables[-1].num_rows)
+        chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.fields).empty_table()
+        return ChunkedUnit(unit.unit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
+
+    def _chunks(self, document: Document) -> pa.Table:
+        return chunk_documents(
+            [document],
+            self.tokenizer,
+            chunk_tokens=self.chunk_tokens,
+            keep_text=self.options.keep_text,
+            metadata=self.options.columns.fields,
+        )
