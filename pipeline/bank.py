@@ -139,8 +139,10 @@ class Bank:
     def is_finished(self, unit_id: str) -> bool:
         return log.is_finished(self.table, unit_id)
 
-    def finished_units(self, unit_ids: Iterable[str]) -> set[str]:
-        """Those of the given units whose rows this version holds, or that had none. Never encode these again."""
+    def finished_units(self, unit_ids: Iterable[str] | None = None) -> set[str]:
+        """The units whose rows this version holds, or that had none: all, or those given. Never encode them again."""
+        if unit_ids is None:
+            return log.all_finished(self.folder, self.table)
         return log.finished_units(self.folder, self.table, list(unit_ids))
 
     def files(self) -> list[str]:
