@@ -104,6 +104,8 @@ class Bank:
 
     def arrivals(self) -> set[str]:
         """Live files that someone else committed since this object was opened: another job's units, or a compaction."""
+        if self.version == self.sorted_until and not self._elsewhere:
+            return set()
         live = set(self.files())
         if self.version != self.sorted_until:
             known = DeltaTable(self.folder.uri, self.sorted_until, self.folder.storage_options)
@@ -137,8 +139,10 @@ class Bank:
     def is_finished(self, unit_id: str) -> bool:
         return log.is_finished(self.table, unit_id)
 
-    def finished_units(self, unit_ids: Iterable[str]) -> set[str]:
-        """Those of the given units whose rows this version holds, or that had none. Never encode these again."""
+    def finished_units(self, unit_ids: Iterable[str] | None = None) -> set[str]:
+        """The units whose rows this version holds, or that had none: all, or those given. Never encode them again."""
+        if unit_ids is None:
+            return log.all_finished(self.folder, self.table)
         return log.finished_units(self.folder, self.table, list(unit_ids))
 
     def files(self) -> list[str]:
@@ -157,15 +161,22 @@ class Bank:
     def rows(
         self, columns: list[str] | None = None, filter: pc.Expression | None = None, *, batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
-        """The live rows, streaming, file by file, in each file's own order."""
-        scanner = self.dataset().scanner(
-            columns=columns, filter=filter, batch_size=batch_rows, batch_readahead=4, fragment_readahead=2
-        )
-        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+        """The live rows, streaming, file by file, in each file's own order.
+
+        One row group in memory and no reading ahead: 90 MB for files of 69 MB, where pyarrow's own scan of the whole
+        dataset took 570 MB behind a slow consumer, at the same speed.
+        """
+        reading = ds.ParquetFragmentScanOptions(pre_buffer=not self.folder.is_local)
+        kept = {"batch_size": batch_rows, "batch_readahead": 1, "fragment_readahead": 1}
+        for fragment in self.dataset().get_fragments(filter):
+            scanner = fragment.scanner(
+                self.schema, columns=columns, filter=filter, fragment_scan_options=reading, **kept
+            )
+            yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
     def dataset(self) -> ds.Dataset:
         """The live files as a pyarrow dataset."""
-        return self.table.to_pyarrow_dataset(filesystem=self.folder.filesystem if self.folder.is_local else None)
+        return self.table.to_pyarrow_dataset(filesystem=self.folder.filesystem)
 
 
 def live_files(table: DeltaTable) -> list[str]:

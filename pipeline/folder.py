@@ -1,8 +1,8 @@
 """One folder, on a local disk or an object store, and the only ways we change it: put a whole file, remove a file.
 
 A file put here is there whole or not at all. On a disk that is a temporary dot-name, fsync and a rename; on an object
-store it is one put. `storage_options` are delta-rs' own (AWS_REGION, ...), so that the bank's files and its log are
-reached with the same credentials.
+store it is one put. `storage_options` are delta-rs' own names (AWS_REGION, ...): the log goes through delta-rs and the
+files through pyarrow, and on s3:// both get the same ones. (delta-rs' own pyarrow file system reads, but cannot write.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 TEMPORARY = ".tmp-"
+_S3_OPTIONS = {
+    "aws_access_key_id": "access_key",
+    "aws_secret_access_key": "secret_key",
+    "aws_session_token": "session_token",
+    "aws_region": "region",
+    "aws_endpoint_url": "endpoint_override",
+}
 
 
 class Folder:
@@ -23,16 +30,18 @@ class Folder:
     def __init__(self, uri: str | os.PathLike, storage_options: dict[str, str] | None = None):
         self.uri = _plain(os.fspath(uri))
         self.storage_options = storage_options
-        self.is_local = "://" not in self.uri
+        self._filesystem: fs.FileSystem | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.uri
 
     @property
     def filesystem(self) -> fs.FileSystem:
         """A pyarrow filesystem whose root is this folder."""
-        if self.is_local:
-            return fs.SubTreeFileSystem(self.uri, fs.LocalFileSystem())
-        from deltalake.fs import DeltaStorageHandler
-
-        return fs.PyFileSystem(DeltaStorageHandler(self.uri, self.storage_options))
+        if self._filesystem is None:
+            self._filesystem = fs.SubTreeFileSystem(*reversed(_resolved(self.uri, self.storage_options)))
+        return self._filesystem
 
     def put(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file, over the one of that name if there is one."""
@@ -65,6 +74,18 @@ class Folder:
         for path in sorted(Path(source).rglob("*")):
             if path.is_file():
                 self.put(f"{name}/{path.relative_to(source).as_posix()}", path.read_bytes())
+
+
+def _resolved(uri: str, storage_options: dict[str, str] | None) -> tuple[fs.FileSystem, str]:
+    if "://" not in uri:
+        return fs.LocalFileSystem(), uri
+    options = {name.lower(): value for name, value in (storage_options or {}).items()}
+    given = {ours: options[theirs] for theirs, ours in _S3_OPTIONS.items() if theirs in options}
+    if "://" in given.get("endpoint_override", ""):
+        given["scheme"], given["endpoint_override"] = given["endpoint_override"].split("://")
+    if uri.startswith("s3://") and given:
+        return fs.S3FileSystem(**given), uri.removeprefix("s3://")
+    return fs.FileSystem.from_uri(uri)  # with the environment's credentials
 
 
 def _plain(uri: str) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import log
 from pipeline.bank import Bank
 from pipeline.identity import CodecIdentity
 from pipeline.rejected import rejected
@@ -54,7 +53,7 @@ def info(bank: Bank) -> BankInfo:
         changed_at=_time(last["timestamp"]),
         identity=bank.identity,
         metadata_columns={field.name: str(field.type) for field in bank.metadata_fields},
-        units=log.count_finished(bank.folder, bank.table),
+        units=len(bank.finished_units()),
         rejected=sum(1 for _ in rejected(bank)),
         files=len(files),
         bytes=sum(bank.folder.size(name) for name in files),

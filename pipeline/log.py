@@ -42,12 +42,12 @@ def finished_units(folder: Folder, table: DeltaTable, unit_ids: list[str]) -> se
     return {unit_id for unit_id in unit_ids if is_finished(table, unit_id)}
 
 
-def count_finished(folder: Folder, table: DeltaTable) -> int:
-    """How many units this version of the table holds. Raises FileNotFoundError for a log only delta-rs can read."""
-    units = set()
+def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
+    """Every unit that this version holds. Raises FileNotFoundError for a log only delta-rs can read."""
+    units: set[str] = set()
     for apps in _apps(folder, table.version()):
-        units.update(app for app in apps.to_pylist() if app.startswith(_app("")))
-    return len(units)
+        units.update(app.removeprefix(_app("")) for app in apps.to_pylist() if app.startswith(_app("")))
+    return units
 
 
 def _app(unit_id: str) -> str:

@@ -39,7 +39,11 @@ def delete(bank: Bank, doc_ids: Collection[str]) -> int:
 
 
 def compact(bank: Bank) -> int:
-    """Join small files into files of at most 128 MB; how many files went. Safe beside a running encode job."""
+    """Join small files into files of at most 128 MB; how many files went.
+
+    Safe beside a running encode job. Raises CommitFailedError, with nothing changed, where rows were deleted or
+    replaced meanwhile.
+    """
     properties = WriterProperties(
         compression="ZSTD",
         max_row_group_size=GROUP_ROWS,

@@ -132,23 +132,28 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _writer(sink: pa.BufferOutputStream, schema: pa.Schema) -> pq.ParquetWriter:
-    plain = {_leaf(name) for name in INCOMPRESSIBLE}
-    leaves = [_leaf(name) for name in schema.names]
+    own = [field.name for field in metadata_of(schema) if not pa.types.is_nested(field.type)]
     return pq.ParquetWriter(
         sink,
         schema,
-        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
-        use_dictionary=[
-            *REPEATING,
-            *(field.name for field in metadata_of(schema) if not pa.types.is_nested(field.type)),
-        ],
+        compression={
+            leaf: "none" if field.name in INCOMPRESSIBLE else "zstd"
+            for field in schema
+            for leaf in _leaves(field.name, field.type)
+        },
+        use_dictionary=[*REPEATING, *own],
         write_statistics=list(_indexed(schema)),
         write_page_checksum=True,
     )
 
 
-def _leaf(name: str) -> str:
-    return f"{name}.list.element" if name == EMBEDDING else name  # Parquet's name for the values of a list
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    """What Parquet calls the columns that a possibly nested Arrow column is stored as."""
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    return [path]
 
 
 def _indexed(schema: pa.Schema) -> tuple[str, ...]:

@@ -108,6 +108,9 @@ def test_metadata_columns_are_stored_and_filtered(tmp_path):
     table = rows("u1", {"a": 2, "b": 1}, year=[1999, 1999, 2001], tags=[["x"], None, ["y", "z"]])
     bank = Bank.create(tmp_path / "bank", IDENTITY, SCORED)
     commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
+    group = pq.read_metadata(f"{bank.folder.uri}/{bank.files()[0]}").row_group(0)
+    columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
+    assert columns["tags.list.element"].compression == columns["year"].compression == "ZSTD"
     [batch] = bank.rows(["doc_id", "tags"], pc.field("year") > 2000)
     assert batch.to_pylist() == [{"doc_id": "b", "tags": ["y", "z"]}]
 
