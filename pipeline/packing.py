@@ -63,7 +63,7 @@ class Packing:
         return [(located, firsts.get(i)) for i, located in enumerate(batch)]
 
     def _add(self, file: InputFile, start: tuple[int, int], located: Located, first: First | None) -> int:
-        """Puts a record into a unit and gives its weight in chunks: one for what is not encoded, which bounds the lists."""
+        """Puts a record into a unit; gives its weight in chunks. What is not encoded weighs one: lists stay bounded."""
         item = located.item
         is_new = item.__class__ is Document and first is None
         size = _utf8_bytes(item.text) if is_new else 0

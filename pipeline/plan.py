@@ -162,14 +162,13 @@ def _stored(uri: str, columns: Columns) -> Plan | None:
 def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int) -> Plan:
     columns = settled(corpus, columns)
     packing = Packing(corpus, columns, unit_chunks)
-    with storage.whole_file(uri) as file:
-        writer = PlanWriter(file, columns.fields)
+    with storage.whole_file(uri) as file, PlanWriter(file, columns.fields) as writer:
         for planned in packing:
             writer.add(planned)
         counts = packing.counts
         if not counts.units:
             raise ValueError(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
-        writer.close(counts)
+        writer.finish(counts)
     return Plan(uri, columns)
 
 

@@ -80,11 +80,17 @@ class PlanWriter:
         if len(self._rows) >= _GROUP_UNITS or self._documents >= _GROUP_DOCUMENTS:
             self._flush()
 
-    def close(self, counts: Counts) -> None:
+    def __enter__(self) -> PlanWriter:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._parquet.close()
+
+    def finish(self, counts: Counts) -> None:
+        """Without this the file is no whole plan."""
         self._flush()
         schema = pa.schema(self._fields).serialize().to_pybytes()
         self._parquet.add_key_value_metadata({_COUNTS: json.dumps(asdict(counts)), _FIELDS: schema.hex()})
-        self._parquet.close()
 
     def _flush(self) -> None:
         if self._rows:
