@@ -413,6 +413,20 @@ def test_a_file_without_a_carried_column_gives_nulls(tmp_path):
     assert [item.metadata for item in found] == [{"n": 1}, {"n": None}, {"n": None}]
 
 
+def test_nanoseconds_are_cut_off(tmp_path):
+    path = table(tmp_path / "a.parquet", text=["x"], when=pa.array([1_000_001_999], pa.timestamp("ns")))
+
+    (document,) = documents(path, columns=Columns(carry=("when",)))
+
+    assert document.metadata == {"when": datetime.datetime(1970, 1, 1, 0, 0, 1, 1)}
+
+
+def test_a_table_with_a_column_twice_is_rejected_as_a_file(tmp_path):
+    pq.write_table(pa.table([["a"], ["b"]], ["text", "text"]), tmp_path / "a.parquet")
+
+    assert one_rejected(tmp_path).reason == "column 'text' stands there 2 times; found text, text"
+
+
 def test_numbers_of_different_widths_are_widened(tmp_path):
     table(tmp_path / "a.parquet", text=["x"], n=pa.array([1], pa.int32()), f=pa.array([1], pa.int64()))
     table(tmp_path / "b.parquet", text=["y"], n=pa.array([2], pa.int64()), f=pa.array([0.5], pa.float32()))

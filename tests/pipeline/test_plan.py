@@ -362,6 +362,28 @@ def test_a_torn_plan_is_planned_anew(tmp_path, plan, keep):
     assert list(plan(tmp_path / "a.jsonl").units()) == units
 
 
+def test_random_damage_to_a_plan_is_replanned_or_one_clear_error(tmp_path, plan):
+    made = plan(numbered(tmp_path / "a.jsonl", 50))
+    whole, units, chance = Path(made.uri).read_bytes(), list(made.units()), random.Random(0)
+    for _ in range(60):
+        at = chance.randrange(len(whole) - 20)
+        Path(made.uri).write_bytes(whole[:at] + chance.randbytes(20) + whole[at + 20 :])
+        try:
+            found = list(plan(tmp_path / "a.jsonl").against([("1", "00" * 16)]).units())
+        except ValueError as error:
+            assert "is damaged: delete it, and the next run plans anew" in str(error)
+        else:
+            assert [unit.unit_id for unit in found] == [unit.unit_id for unit in units]
+
+
+def test_progress_is_told_while_planning(tmp_path):
+    path, told = str(numbered(tmp_path / "a.jsonl", 3000)), []
+
+    plan_corpus([path], Columns(), unit_chunks=10, folder=str(tmp_path / "plans"), progress=told.append)
+
+    assert [counts.documents for counts in told] == [1020, 2040, 2990]
+
+
 def test_a_failed_planning_leaves_nothing(tmp_path, plan):
     (tmp_path / "a.jsonl").write_text("\n\n")
 
