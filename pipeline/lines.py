@@ -23,7 +23,6 @@ def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
     id_column = _id_column(span.file, columns)
     length = math.inf if span.length is None else span.length
     with open_unpacked(span.file) as stream:
-        stream.seek(span.offset)
         number, offset = span.first, span.offset
         for line, size in _lines(stream, offset, length):
             number, offset = number + 1, offset + size
@@ -69,10 +68,15 @@ def _id_column(file: InputFile, columns: Columns) -> str | None:
 
 
 def _lines(
-    stream: BinaryIO, offset: float, length: float, limit: int | None = None
+    stream: BinaryIO, offset: int, length: float, limit: int | None = None
 ) -> Iterator[tuple[bytes | Unfit, int]]:
-    """(line, bytes) until `length` bytes were read; a torn file's last line is an `Unfit` of one byte."""
+    """(line, bytes) from `offset` until `length` bytes were read; a torn file's last line is an `Unfit` of one byte."""
     done = count = 0
+    try:
+        stream.seek(offset)
+    except TORN as error:
+        yield Unfit(f"the file is torn before byte {offset}: {error}"), 1
+        return
     while done < length and (limit is None or count < limit):
         try:
             line = stream.readline(MAX_RECORD_BYTES)

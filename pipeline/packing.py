@@ -5,7 +5,7 @@ Memory holds a few megabytes of text, the unit being filled, and what the index 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.corpus import IGNORED, InputFile, Located, Span
 from pipeline.documents import Columns, Document, Rejected
@@ -25,8 +25,16 @@ class Packing:
     holds at least half as many: rows appended to one large file then leave the units of the next as they were.
     """
 
-    def __init__(self, files: Iterable[InputFile], columns: Columns, unit_chunks: int):
+    def __init__(
+        self,
+        files: Iterable[InputFile],
+        columns: Columns,
+        unit_chunks: int,
+        progress: Callable[[Counts], None] | None = None,
+    ):
+        """`progress` is called every few megabytes with what was packed so far."""
         self._files, self._columns, self._unit_chunks = files, columns, unit_chunks
+        self._progress = progress or (lambda counts: None)
         self._seen = SeenIndex()
         self._open = _OpenUnit()
         self._closed: list[Planned] = []
@@ -50,6 +58,7 @@ class Packing:
             for located, first in self._with_firsts(batch):
                 load += self._add(file, start, located, first)
                 start = located[1:]
+            self._progress(self.counts)
             yield from self._take_closed()
         if 2 * load >= self._unit_chunks:
             self._close()
@@ -63,7 +72,7 @@ class Packing:
         return [(located, firsts.get(i)) for i, located in enumerate(batch)]
 
     def _add(self, file: InputFile, start: tuple[int, int], located: Located, first: First | None) -> int:
-        """Puts a record into a unit and gives its weight in chunks: one for what is not encoded, which bounds the lists."""
+        """Puts a record into a unit; gives its weight in chunks. What is not encoded weighs one: lists stay bounded."""
         item = located.item
         is_new = item.__class__ is Document and first is None
         size = _utf8_bytes(item.text) if is_new else 0

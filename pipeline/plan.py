@@ -8,7 +8,7 @@ A plan depends on the input alone, never on how many workers there are.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
@@ -27,18 +27,26 @@ from pipeline.units import Unit
 FORMAT = 1  # a change to what a plan means gives every plan another name
 
 
-def plan_corpus(arguments: Sequence[str], columns: Columns, *, unit_chunks: int, folder: str) -> Plan:
+def plan_corpus(
+    arguments: Sequence[str],
+    columns: Columns,
+    *,
+    unit_chunks: int,
+    folder: str,
+    progress: Callable[[Counts], None] | None = None,
+) -> Plan:
     """The plan of a corpus, from `folder` if it was planned before, else by one pass over the input.
 
     The stored plan is named by the input's listing (path, size, time of change), the columns and `unit_chunks`, so any
     change plans anew; units whose documents are unchanged keep their ids. Raises what `corpus_files` and
-    `metadata_fields` raise, and ValueError if the corpus holds no record at all.
+    `metadata_fields` raise, and ValueError if the corpus holds no record at all. `progress` is called every few MB
+    of a pass with what was packed so far.
     """
     if unit_chunks < 1:
         raise ValueError(f"unit_chunks is {unit_chunks}: wanted at least 1")
     corpus = Corpus(tuple(arguments))
     uri = storage.join(storage.absolute(folder), _fingerprint(corpus, columns, unit_chunks) + ".plan.parquet")
-    return _stored(uri, columns) or _planned(uri, corpus, columns, unit_chunks)
+    return _stored(uri, columns) or _planned(uri, corpus, columns, unit_chunks, progress)
 
 
 class Plan:
@@ -159,17 +167,16 @@ def _stored(uri: str, columns: Columns) -> Plan | None:
         return None
 
 
-def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int) -> Plan:
+def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progress: Callable | None) -> Plan:
     columns = settled(corpus, columns)
-    packing = Packing(corpus, columns, unit_chunks)
-    with storage.whole_file(uri) as file:
-        writer = PlanWriter(file, columns.fields)
+    packing = Packing(corpus, columns, unit_chunks, progress)
+    with storage.whole_file(uri) as file, PlanWriter(file, columns.fields) as writer:
         for planned in packing:
             writer.add(planned)
         counts = packing.counts
         if not counts.units:
             raise ValueError(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
-        writer.close(counts)
+        writer.finish(counts)
     return Plan(uri, columns)
 
 

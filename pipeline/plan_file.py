@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.corpus import InputFile, Span
+from pipeline.tables import damage
 from pipeline.units import Conflict, Unit
 
 _HASH = pa.binary(16)
@@ -80,11 +81,17 @@ class PlanWriter:
         if len(self._rows) >= _GROUP_UNITS or self._documents >= _GROUP_DOCUMENTS:
             self._flush()
 
-    def close(self, counts: Counts) -> None:
+    def __enter__(self) -> PlanWriter:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._parquet.close()
+
+    def finish(self, counts: Counts) -> None:
+        """Without this the file is no whole plan."""
         self._flush()
         schema = pa.schema(self._fields).serialize().to_pybytes()
         self._parquet.add_key_value_metadata({_COUNTS: json.dumps(asdict(counts)), _FIELDS: schema.hex()})
-        self._parquet.close()
 
     def _flush(self) -> None:
         if self._rows:
@@ -98,17 +105,17 @@ class PlanFile:
     def __init__(self, uri: str):
         """FileNotFoundError if there is none, ValueError if it is torn."""
         self._uri = uri
-        try:
-            with self._open() as parquet:
-                metadata = parquet.metadata.metadata
-                self.counts = Counts(**json.loads(metadata[_COUNTS]))
-                fields_schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(metadata[_FIELDS].decode())))
-                self.num_groups, rows = parquet.metadata.num_row_groups, parquet.metadata.num_rows
-        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{uri} is no whole plan: {error}") from error
+        with damage(f"{uri} is no whole plan"), self._open() as parquet:
+            metadata = parquet.metadata.metadata
+            rows, self.num_groups = parquet.metadata.num_rows, parquet.metadata.num_row_groups
+        if metadata is None or _COUNTS not in metadata or _FIELDS not in metadata:
+            raise ValueError(f"{uri} is no whole plan: it was not finished")
+        self.counts = Counts(**json.loads(metadata[_COUNTS]))
         if rows != self.counts.units:
             raise ValueError(f"{uri} is no whole plan: it has {rows} units, wanted {self.counts.units}")
-        self.fields: tuple[pa.Field, ...] = tuple(fields_schema)
+        self.fields: tuple[pa.Field, ...] = tuple(
+            pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(metadata[_FIELDS].decode())))
+        )
 
     def sizes(self, group: int) -> dict[str, list]:
         """Of a row group's units, in order: `unit_id`, `chunks`, `documents`, `rejected`."""
@@ -122,7 +129,7 @@ class PlanFile:
             yield _planned(table.slice(place, 1).to_pylist()[0])
 
     def _group(self, group: int, columns: list[str]) -> pa.Table:
-        with self._open() as parquet:
+        with damage(f"{self._uri} is damaged: delete it, and the next run plans anew"), self._open() as parquet:
             return parquet.read_row_group(group, columns=columns, use_threads=False)
 
     @contextmanager

@@ -37,8 +37,8 @@ def read_table(span: Span, columns: Columns) -> Iterator[Located]:
                     yield Located(found.rejected(name, first), found.end, 0)
                 else:
                     yield from wanted.judged(found, first)
-    except DamagedError as damage:
-        yield Located(reject(name, MADE, damage.reason, None), 1, 0)
+    except DamagedError as error:
+        yield Located(reject(name, MADE, error.reason, None), 1, 0)
 
 
 def table_schema(file: InputFile) -> pa.Schema | None:
@@ -50,7 +50,7 @@ def table_schema(file: InputFile) -> pa.Schema | None:
         return None
 
 
-class DamagedError(Exception):
+class DamagedError(ValueError):
     """A file, or the rows up to `end` of it, that is not what its name says."""
 
     def __init__(self, reason: str, end: int = 0):
@@ -69,7 +69,7 @@ def _opened(file: InputFile) -> Iterator[pq.ParquetFile | _ArrowFile]:
     else:
         source = pa.memory_map(file.uri) if file.format != PARQUET and file.size else pa.OSFile(file.uri)
     with source:
-        with _damage(f"not a readable {file.format} file"):
+        with damage(f"not a readable {file.format} file"):
             table = (
                 pq.ParquetFile(source, buffer_size=1 << 20, page_checksum_verification=True)
                 if file.format == PARQUET
@@ -79,8 +79,8 @@ def _opened(file: InputFile) -> Iterator[pq.ParquetFile | _ArrowFile]:
 
 
 @contextmanager
-def _damage(what: str, end: int = 0) -> Iterator[None]:
-    """pyarrow reports damaged data as ArrowInvalid, or as an OSError without an errno; other errors pass."""
+def damage(what: str, end: int = 0) -> Iterator[None]:
+    """DamagedError for what pyarrow says of damaged data: ArrowInvalid, or OSError without an errno. Others pass."""
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -160,10 +160,10 @@ def _until_damage(batches: Iterator[pa.RecordBatch], row: int, end: int | None):
     """The batches, and the damage that ends them if there is any."""
     while True:
         try:
-            with _damage("damaged data"):
+            with damage("damaged data"):
                 batch = next(batches, None)
-        except DamagedError as damage:
-            yield row, DamagedError(damage.reason, row + 1 if end is None else end)
+        except DamagedError as error:
+            yield row, DamagedError(error.reason, row + 1 if end is None else end)
             return
         if batch is None:
             return
@@ -172,15 +172,17 @@ def _until_damage(batches: Iterator[pa.RecordBatch], row: int, end: int | None):
 
 
 def _columns_fault(schema: pa.Schema, columns: Columns) -> str | None:
-    for name, wanted in ((columns.text, "a string"), (columns.id or None, "a string or an integer")):
-        if name is not None and name not in schema.names:
-            return f"column {name!r} is missing; found {', '.join(schema.names) or 'none'}"
-        if (
-            name is not None
-            and not _is_string(schema.field(name).type)
-            and (name == columns.text or not _is_id(schema, name))
-        ):
-            return f"column {name!r} is {schema.field(name).type}: wanted {wanted}"
+    """Why no row of a table can be read, if that is so."""
+    found = ", ".join(schema.names) or "none"
+    for name in filter(None, (columns.text, columns.id, *columns.carry)):
+        if schema.names.count(name) > 1:
+            return f"column {name!r} stands there {schema.names.count(name)} times; found {found}"
+        if name not in schema.names and name not in columns.carry:
+            return f"column {name!r} is missing; found {found}"
+    if not _is_string(schema.field(columns.text).type):
+        return f"column {columns.text!r} is {schema.field(columns.text).type}: wanted a string"
+    if columns.id and not _is_id(schema, columns.id):
+        return f"column {columns.id!r} is {schema.field(columns.id).type}: wanted a string or an integer"
     return None
 
 
@@ -198,7 +200,7 @@ class _Wanted:
 
     def __init__(self, schema: pa.Schema, columns: Columns, source: str):
         self.columns, self.source = columns, source
-        implied = columns.id is None and "id" in schema.names and _is_id(schema, "id")
+        implied = columns.id is None and schema.names.count("id") == 1 and _is_id(schema, "id")
         self.id = "id" if implied else columns.id or None
         self.carried = [field for field in columns.fields if field.name in schema.names]
         self.absent = {field.name: None for field in columns.fields if field.name not in schema.names}
@@ -236,7 +238,7 @@ def _decoded(value: bytes | None) -> str | bytes | None:
 def _fitted(array: pa.Array, wanted: pa.DataType) -> list[Any]:
     """The carried values as `wanted`; one that does not fit is `Unfit`."""
     try:
-        return array.cast(wanted).to_pylist()
+        return array.cast(wanted, safe=not pa.types.is_timestamp(wanted)).to_pylist()  # nanoseconds are cut off
     except (pa.ArrowInvalid, UnicodeDecodeError):
         if len(array) > 1:
             return [value for i in range(len(array)) for value in _fitted(array.slice(i, 1), wanted)]
