@@ -23,6 +23,8 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+TEMPORARY = ".tmp-"  # how a file begins that is not whole yet; left behind only by a writer that was killed
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -197,7 +199,7 @@ def _remote_entry(uri: str, info: fs.FileInfo) -> Entry:
 @contextmanager
 def _renamed_into(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:12]}")
     try:
         with open(temporary, "wb") as file:
             yield file
