@@ -142,7 +142,7 @@ def whole_file(uri: str) -> Iterator[BinaryIO]:
         filesystem, path = resolve(uri)
         if filesystem.type_name not in ("s3", "gcs", "abfs"):  # an object store has no folders to make
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with filesystem.open_output_stream(path) as out:
+        with filesystem.open_output_stream(path, compression=None) as out:  # the default packs a .gz name's bytes
             shutil.copyfileobj(file, out, 8 << 20)
 
 
