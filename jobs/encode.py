@@ -73,17 +73,18 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, exact, plan)
-        work = plan.against(bank.documents(), bank.finished_units(plan.unit_ids()))
+        finished = bank.finished_units(plan.unit_ids())
+        work = plan.against(bank.documents(), finished, replacements=bank.replacements())
         began = time.monotonic()
         if work.counts.units:
             began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)
-        finished = time.monotonic()
+        ended = time.monotonic()
     summary = summarise(
         tally,
         held=plan.counts.documents - work.counts.documents,
         duplicates=plan.counts.duplicates,
         replaced=work.counts.changed,
-        seconds=finished - began,
+        seconds=ended - began,
         start_up_seconds=began - started,
         price_per_hour=job.settings.price_per_hour,
     )
