@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cluster import Cluster, Session
+from jobs.identity import codec_identity
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
@@ -18,7 +19,6 @@ from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
-from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise
@@ -104,24 +104,6 @@ def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tall
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
-
-
-def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentity:
-    """What a bank's properties say of the codec in a folder."""
-    settings = read_settings(codec_folder)
-    config = CodecConfig(**settings["config"])
-    return CodecIdentity(
-        backbone=settings["backbone"],
-        codec_hash=settings["identity"],
-        tokenizer_hash=settings["tokenizer_fingerprint"],
-        num_latents=config.num_latents,
-        hidden_width=settings["hidden_width"],
-        quantiser=config.quantiser,
-        pooling=config.pooling,
-        embedding_width=settings["embedding_width"],
-        verify_precision=exact.precision,
-        verify_margin=exact.margin,
-    )
 
 
 def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
