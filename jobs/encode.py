@@ -9,10 +9,11 @@ from pathlib import Path
 from jobs.cluster import Cluster, Session
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
-from model.codec_folder import read_settings
+from model.codec_folder import TOKENIZER, read_settings
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision
+from model.tokens import TextTokenizer
 from pipeline import storage
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
@@ -66,13 +67,14 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     tally = Tally()
     with Session() as session:
         folder, exact = _codec_folder(job, uri, session.look())
+        identity = codec_identity(folder, exact)
         plan = plan_corpus(
             [_absolute(argument) for argument in job.corpus],
             job.columns,
             unit_chunks=_unit_chunks(job, folder, session.look()),
             folder=storage.join(uri, PLAN),
         )
-        bank = _bank(uri, folder, exact, plan)
+        bank = _bank(uri, folder, identity, plan)
         work = plan.against(bank.documents(), bank.finished_units(plan.unit_ids()))
         began = time.monotonic()
         if work.counts.units:
@@ -106,8 +108,9 @@ def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tall
 
 
 def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentity:
-    """What a bank's properties say of the codec in a folder."""
+    """What a bank's properties say of the codec in a folder. Raises what `read_settings` raises."""
     settings = read_settings(codec_folder)
+    _require_tokenizer(Path(codec_folder, TOKENIZER), settings["tokenizer_fingerprint"])
     config = CodecConfig(**settings["config"])
     return CodecIdentity(
         backbone=settings["backbone"],
@@ -121,6 +124,16 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
         verify_precision=exact.precision,
         verify_margin=exact.margin,
     )
+
+
+def _require_tokenizer(path: Path, fingerprint: str) -> None:
+    """Readers chunk with the folder's tokenizer, recall decodes with the backbone's: they must be the same."""
+    try:
+        found = TextTokenizer.load(path).fingerprint
+    except Exception as error:  # what tokenizers raises has no type of its own
+        raise ValueError(f"{path} is torn: {error}. Copy the codec folder again.") from None
+    if found != fingerprint:
+        raise ValueError(f"{path} is not the codec's: its hash is {found}, not {fingerprint}. Copy the folder again.")
 
 
 def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
@@ -146,12 +159,12 @@ def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, Exac
     return str(Path(folder).absolute()), exact
 
 
-def _bank(uri: str, codec: str, exact: ExactConfig, plan: Plan) -> Bank:
+def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     """The bank, made where there is none. Refused where it carries other columns."""
     try:
         bank = Bank.open(uri)
     except FileNotFoundError:
-        return Bank.create(uri, codec_identity(codec, exact), plan.columns.fields, codec=codec)
+        return Bank.create(uri, identity, plan.columns.fields, codec=codec)
     bank.require_metadata(plan.columns.fields)
     return bank
 
