@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cluster import Cluster, Session
+from jobs.identity import codec_identity
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
-from model.codec_folder import TOKENIZER, read_settings
+from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision
-from model.tokens import TextTokenizer
 from pipeline import storage
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
-from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise
@@ -75,17 +74,18 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
-        work = plan.against(bank.documents(), bank.finished_units(plan.unit_ids()))
+        finished = bank.finished_units(plan.unit_ids())
+        work = plan.against(bank.documents(), finished, replacements=bank.replacements())
         began = time.monotonic()
         if work.counts.units:
             began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)
-        finished = time.monotonic()
+        ended = time.monotonic()
     summary = summarise(
         tally,
         held=plan.counts.documents - work.counts.documents,
         duplicates=plan.counts.duplicates,
         replaced=work.counts.changed,
-        seconds=finished - began,
+        seconds=ended - began,
         start_up_seconds=began - started,
         price_per_hour=job.settings.price_per_hour,
     )
@@ -105,35 +105,6 @@ def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tall
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
-
-
-def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentity:
-    """What a bank's properties say of the codec in a folder. Raises what `read_settings` raises."""
-    settings = read_settings(codec_folder)
-    _require_tokenizer(Path(codec_folder, TOKENIZER), settings["tokenizer_fingerprint"])
-    config = CodecConfig(**settings["config"])
-    return CodecIdentity(
-        backbone=settings["backbone"],
-        codec_hash=settings["identity"],
-        tokenizer_hash=settings["tokenizer_fingerprint"],
-        num_latents=config.num_latents,
-        hidden_width=settings["hidden_width"],
-        quantiser=config.quantiser,
-        pooling=config.pooling,
-        embedding_width=settings["embedding_width"],
-        verify_precision=exact.precision,
-        verify_margin=exact.margin,
-    )
-
-
-def _require_tokenizer(path: Path, fingerprint: str) -> None:
-    """Readers chunk with the folder's tokenizer, recall decodes with the backbone's: they must be the same."""
-    try:
-        found = TextTokenizer.load(path).fingerprint
-    except Exception as error:  # what tokenizers raises has no type of its own
-        raise ValueError(f"{path} is torn: {error}. Copy the codec folder again.") from None
-    if found != fingerprint:
-        raise ValueError(f"{path} is not the codec's: its hash is {found}, not {fingerprint}. Copy the folder again.")
 
 
 def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:

@@ -20,7 +20,6 @@ def run_info(uri: str, *, as_json: bool) -> None:
 
 def _rows(found: BankInfo) -> list[tuple[str, str]]:
     codec = found.identity
-    columns = ", ".join(f"{name} {size / max(1, found.chunks):,.0f}" for name, size in found.column_bytes.items())
     return [
         ("bank", found.uri),
         ("documents", f"{found.documents:,}, {found.rejected:,} rejected"),
@@ -31,8 +30,16 @@ def _rows(found: BankInfo) -> list[tuple[str, str]]:
         ("verified", f"{found.verified:,} chunks in {codec.verify_precision}, margin {codec.verify_margin}"),
         ("fidelity", f"{share(found.fidelity)} of positions; {found.perfect:,} chunks need no patch"),
         ("size", f"{found.bytes:,} bytes in {found.files:,} files, {found.bytes_per_chunk:,.0f} a chunk"),
-        ("a chunk", columns),
+        ("a chunk", _columns(found)),
         ("own columns", ", ".join(f"{name} {kind}" for name, kind in found.metadata_columns.items()) or "none"),
         ("version", f"{found.version}, changed {found.changed_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("format", f"{codec.format_version}, made {found.created_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
+
+
+def _columns(found: BankInfo) -> str:
+    """Bytes a chunk by column, the large ones by name."""
+    sizes = {name: size / max(1, found.chunks) for name, size in found.column_bytes.items()}
+    large = {name: size for name, size in sizes.items() if size >= 0.01 * found.bytes_per_chunk}
+    rest = found.bytes_per_chunk - sum(large.values())
+    return ", ".join([*(f"{name} {size:,.0f}" for name, size in large.items()), f"everything else {rest:,.0f}"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from jobs.encode import codec_identity
-from model.checkpoint import load_codec
-from model.codec import Codec
+from jobs.identity import codec_identity
 from model.config import ExactConfig
 from pipeline import storage
 from pipeline.bank import CODEC, Bank
+
+if TYPE_CHECKING:
+    from model.codec import Codec
 
 
 def open_bank(uri: str) -> Bank:
@@ -32,6 +34,8 @@ def local_codec(bank: Bank) -> Iterator[str]:
 
 def load_bank_codec(bank: Bank, *, backbone: str | None = None) -> Codec:
     """The codec that made the bank's rows, at the precision that verified them. Raises ValueError if it is another."""
+    from model.checkpoint import load_codec  # torch and transformers: 8 seconds that `info` and `export` need not spend
+
     exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
     with local_codec(bank) as folder:
         bank.require(codec_identity(folder, exact))

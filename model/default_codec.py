@@ -1,14 +1,15 @@
-"""The codec that a backbone gets when none is named: an untrained one, calibrated on first use, kept in the user's cache."""
+"""The codec a backbone gets when none is named: an untrained one, calibrated on first use, kept in the user's cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
-from model.codec_folder import SETTINGS
+from model.codec_folder import read_settings
 from model.config import CodecConfig
 from model.embedded import cache_folder
 from model.weights import find_weights
@@ -23,12 +24,21 @@ def default_codec_folder(backbone: str, config: CodecConfig | None = None, *, pr
     key = json.dumps([VERSION, config.as_dict(), weights.fingerprint, weights.tokenizer().fingerprint], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache_folder() / "codecs" / f"untrained-{Path(backbone).name}-{digest}"
-    if not (folder / SETTINGS).is_file():
+    if not _is_whole(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / SETTINGS).is_file():
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 _make(backbone, config, precision, folder)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        read_settings(folder)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _make(backbone: str, config: CodecConfig, precision: str, folder: Path) -> None:

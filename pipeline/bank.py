@@ -147,6 +147,10 @@ class Bank:
             return log.all_finished(self.folder, self.table)
         return log.finished_units(self.folder, self.table, list(unit_ids))
 
+    def replacements(self) -> int:
+        """How many commits have replaced documents: if none, a finished unit's rows are all there."""
+        return log.replacements(self.table)
+
     def files(self) -> list[str]:
         """The live files, relative to the bank, sorted."""
         return sorted(live_files(self.table))

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from deltalake import CommitProperties
+from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.bank import Bank
-from pipeline.log import unit_transaction
+from pipeline.log import replacement_transaction, unit_transaction
 from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
@@ -71,7 +71,7 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
     for attempt in range(ATTEMPTS):
         held = bank.finished_units(wanted)
         fresh = [receipt for unit_id, receipt in wanted.items() if unit_id not in held]
-        if not fresh or swap(bank, _actions(bank, fresh), _summary(fresh), [each.unit_id for each in fresh]):
+        if not fresh or _try(bank, fresh):
             return Commit(bank.version, tuple(each.unit_id for each in fresh), tuple(sorted(held)))
         time.sleep(min(0.01 * 2**attempt, 1.0))
     raise CommitFailedError(
@@ -79,14 +79,16 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
     )
 
 
-def swap(bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, unit_ids: Sequence[str] = ()) -> bool:
+def swap(
+    bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, transactions: Sequence[Transaction] = ()
+) -> bool:
     """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded."""
     bank.arrivals()
     base = bank.version
     properties = CommitProperties(
         custom_metadata={"nextmem": summary},
         max_commit_retries=0,  # this is the compare-and-swap
-        app_transactions=[unit_transaction(unit_id) for unit_id in unit_ids],
+        app_transactions=list(transactions),
     )
     try:
         bank.table.create_write_transaction(actions, "append", bank.schema, commit_properties=properties)
@@ -108,6 +110,14 @@ def add_actions(files: Iterable[WrittenFile]) -> list[AddAction]:
 def remove_actions(paths: Iterable[str]) -> list[RemoveAction]:
     now = int(time.time() * 1000)
     return [RemoveAction(path, True, now) for path in paths]
+
+
+def _try(bank: Bank, receipts: list[Receipt]) -> bool:
+    actions = _actions(bank, receipts)
+    transactions = [unit_transaction(receipt.unit_id) for receipt in receipts]
+    if any(isinstance(action, RemoveAction) for action in actions):
+        transactions.append(replacement_transaction(bank.table))
+    return swap(bank, actions, _summary(receipts), transactions)
 
 
 def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveAction]:

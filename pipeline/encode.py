@@ -23,6 +23,7 @@ from pipeline.units import Unit
 
 WINDOW = 4000  # units handed to Ray at once: a million one-block items cost minutes and gigabytes
 UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
+READERS_A_GPU = 4  # at most; a reader chunks about 2 MB of text a second
 NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
 INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
 
@@ -72,13 +73,15 @@ def _window(units: list[Unit], options: EncodeOptions, ledger: ray.actor.ActorHa
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, options.actors // 2)),
+        compute=ActorPoolStrategy(min_size=1, max_size=READERS_A_GPU * options.actors if options.gpus else 1),
         fn_constructor_args=(options,),
     ).map_batches(
         UnitEncoder,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(options.actors, len(units)), max_tasks_in_flight_per_actor=2),
+        compute=ActorPoolStrategy(
+            size=min(options.actors, len(units)), max_tasks_in_flight_per_actor=2 if options.gpus else 1
+        ),
         fn_constructor_args=(options, ledger),
         **resources,
     )

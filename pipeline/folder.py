@@ -1,20 +1,20 @@
 """One folder, on a local disk or an object store, and the only ways we change it: put a whole file, remove a file.
 
-A file put here is there whole or not at all. On a disk that is a temporary dot-name, fsync and a rename; on an object
-store it is one put. `storage_options` are delta-rs' own names (AWS_REGION, ...): the log goes through delta-rs and the
-files through pyarrow, and on s3:// both get the same ones. (delta-rs' own pyarrow file system reads, but cannot write.)
+A file put here is there whole or not at all (pipeline/storage.py). `storage_options` are delta-rs' own names
+(AWS_REGION, ...): the log goes through delta-rs and the files through pyarrow, and on s3:// both get the same ones.
+(delta-rs' own pyarrow file system reads, but cannot write.)
 """
 
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
-TEMPORARY = ".tmp-"
+from pipeline import storage
+
 _S3_OPTIONS = {
     "aws_access_key_id": "access_key",
     "aws_secret_access_key": "secret_key",
@@ -46,7 +46,7 @@ class Folder:
     def put(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file, over the one of that name if there is one."""
         if self.is_local:
-            _put_on_disk(Path(self.uri, name), content)
+            storage.write_whole(f"{self.uri}/{name}", content)
         else:
             with self.filesystem.open_output_stream(name) as sink:
                 sink.write(content)
@@ -92,26 +92,3 @@ def _plain(uri: str) -> str:
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
-
-
-def _put_on_disk(path: Path, content: bytes | pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with open(partial, "wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """A rename survives a power cut only once the folder itself is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

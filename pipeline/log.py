@@ -20,10 +20,21 @@ from pipeline.folder import Folder
 
 LOG = "_delta_log"
 FEW = 16
+REPLACED = "nextmem/replaced"
 
 
 def unit_transaction(unit_id: str) -> Transaction:
     return Transaction(_app(unit_id), 1)
+
+
+def replacements(table: DeltaTable) -> int:
+    """How many commits have replaced documents."""
+    return table.transaction_version(REPLACED) or 0
+
+
+def replacement_transaction(table: DeltaTable) -> Transaction:
+    """The record of one more, for the commit that makes the next version of this table."""
+    return Transaction(REPLACED, replacements(table) + 1)
 
 
 def is_finished(table: DeltaTable, unit_id: str) -> bool:

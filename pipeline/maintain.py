@@ -15,9 +15,9 @@ from pyarrow import fs
 
 from pipeline.bank import Bank
 from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
-from pipeline.folder import TEMPORARY
 from pipeline.replace import without_documents
 from pipeline.schema import INCOMPRESSIBLE
+from pipeline.storage import TEMPORARY
 from pipeline.unit_file import MAX_FILE_BYTES
 
 GROUP_ROWS = 2048

@@ -64,27 +64,32 @@ class Plan:
         for group in range(self._file.num_groups):
             yield from self._file.sizes(group)["unit_id"]
 
-    def against(self, held: Iterable[tuple[str, str]] = (), finished: Container[str] = frozenset()) -> Work:
+    def against(
+        self, held: Iterable[tuple[str, str]] = (), finished: Container[str] = frozenset(), *, replacements: int = 0
+    ) -> Work:
         """What is left to do for a bank that holds these (doc_id, doc_hash) and has finished these units.
 
         `held` is streamed into an index on disk, and not touched if every unit is finished. It may leave out the
-        documents of finished units of this plan: no other unit of the plan has them.
+        documents of finished units of this plan: no other unit of the plan has them. `replacements`: how often the bank
+        has replaced documents. If ever, finished units are looked at too: a text that was changed and changed back
+        makes its first unit again, whose rows are gone.
         """
-        pending = self._pending(finished)
+        pending = self._pending(finished, with_finished=replacements > 0)
         index = HeldIndex(held if len(pending.groups) else ())
-        return Work(self._file, pending, None if index.is_empty else index)
+        return Work(self._file, pending, None if index.is_empty else index, replacements)
 
     def units(self, finished: Container[str] = frozenset()) -> Iterator[Unit]:
         """The units that are not finished, longest first, for a bank that holds nothing else."""
         return self.against((), finished).units()
 
-    def _pending(self, finished: Container[str]) -> _Pending:
+    def _pending(self, finished: Container[str], *, with_finished: bool) -> _Pending:
         rows = []
         for group in range(self._file.num_groups):
             sizes = self._file.sizes(group)
-            places = [place for place, unit_id in enumerate(sizes["unit_id"]) if unit_id not in finished]
+            done = np.array([unit_id in finished for unit_id in sizes["unit_id"]], bool)
+            places = np.arange(len(done)) if with_finished else np.flatnonzero(~done)
             columns = [np.array(sizes[name], np.int64)[places] for name in ("chunks", "documents", "rejected")]
-            rows.append(np.stack([np.full(len(places), group), np.array(places, np.int64), *columns]))
+            rows.append(np.stack([np.full(len(places), group), places, *columns, done[places]]))
         return _Pending(np.concatenate(rows, axis=1))
 
 
@@ -103,8 +108,8 @@ class WorkCounts:
 class Work:
     """The units left to encode for one bank. Lazy: a row group of the plan is in memory, and the list of places."""
 
-    def __init__(self, file: PlanFile, pending: _Pending, index: HeldIndex | None):
-        self._file, self._index = file, index
+    def __init__(self, file: PlanFile, pending: _Pending, index: HeldIndex | None, replacements: int):
+        self._file, self._index, self._replacements = file, index, replacements
         self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
 
     def units(self) -> Iterator[Unit]:
@@ -115,6 +120,8 @@ class Work:
         """Leaves out the units with nothing new, and counts."""
         keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
         for i, unit in enumerate(self._units(pending)):
+            if pending.done[i] and not unit.replaces:
+                continue
             tally["held"] += len(unit.held)
             if unit.new_documents or unit.rejected:
                 keep.append(i)
@@ -122,31 +129,35 @@ class Work:
                 tally["documents"] += unit.new_documents
                 tally["chunks"] += unit.chunks * unit.new_documents // max(1, unit.documents)
                 tally["changed"] += len(unit.replaces)
-                tally["rejected"] += unit.rejected
+                tally["rejected"] += 0 if unit.redo else unit.rejected
         return pending.take(keep), WorkCounts(**tally)
 
     def _units(self, pending: _Pending) -> Iterator[Unit]:
         for group, places in groupby(range(len(pending.groups)), key=lambda i: pending.groups[i]):
-            chosen = pending.places[list(places)].tolist()
-            for planned in self._file.units(int(group), chosen, with_documents=self._index is not None):
-                yield self._checked(planned)
+            rows = list(places)
+            chosen = pending.places[rows].tolist()
+            found = self._file.units(int(group), chosen, with_documents=self._index is not None)
+            for planned, done in zip(found, pending.done[rows], strict=True):
+                yield self._checked(planned, bool(done))
 
-    def _checked(self, planned: Planned) -> Unit:
+    def _checked(self, planned: Planned, done: bool) -> Unit:
+        """The unit less what the bank holds. A finished one keeps only what was replaced."""
         if self._index is None:
             return planned.unit
         hashes = self._index.hashes(planned.doc_ids)
         pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
-        held = tuple(i for i, (doc_id, doc_hash) in enumerate(pairs) if hashes.get(doc_id) == doc_hash)
+        absent = None if done else ""
+        held = tuple(i for i, (doc_id, doc_hash) in enumerate(pairs) if hashes.get(doc_id, absent) in (doc_hash, None))
         changed = tuple(doc_id for doc_id, doc_hash in pairs if hashes.get(doc_id, doc_hash) != doc_hash)
-        return replace(planned.unit, held=held, replaces=changed)
+        return replace(planned.unit, held=held, replaces=changed, redo=self._replacements if done else 0)
 
 
 class _Pending:
-    """Where units stand in the plan's file and how long they are: 40 bytes a unit."""
+    """Where units stand in the plan's file, how long they are, and whether they were finished: 48 bytes a unit."""
 
     def __init__(self, rows: np.ndarray):
-        self._rows = rows  # (5, units), int64
-        self.groups, self.places, self._chunks, self._documents, self._rejected = rows
+        self._rows = rows  # (6, units), int64
+        self.groups, self.places, self._chunks, self._documents, self._rejected, self.done = rows
 
     def take(self, order: Sequence[int]) -> _Pending:
         return _Pending(self._rows[:, np.asarray(order, np.int64)])

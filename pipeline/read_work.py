@@ -23,19 +23,19 @@ class ReadWork:
         self.tokenizer = TextTokenizer.load(storage.join(options.codec, TOKENIZER))
 
     def read(self, unit: Unit) -> ChunkedUnit | Failure:
-        """The unit's chunk table, or why there is none."""
-        return tried(unit.unit_id, lambda: self._read(unit))
+        """The unit's chunk table, or why there is none. A unit that is redone does not reject again."""
+        return tried(unit.commit_id, lambda: self._read(unit))
 
     def _read(self, unit: Unit) -> ChunkedUnit:
         columns, tables, starts, rejected = self.options.columns, [], [0], []
         for item in read_unit(unit, columns):
             if isinstance(item, Rejected):
-                rejected.append(item)
+                rejected += [] if unit.redo else [item]
                 continue
             tables.append(self._chunks(item))
             starts.append(starts[-1] + tables[-1].num_rows)
         chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.fields).empty_table()
-        return ChunkedUnit(unit.unit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
+        return ChunkedUnit(unit.commit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
 
     def _chunks(self, document: Document) -> pa.Table:
         return chunk_documents(

@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from pipeline.bank import REJECTED, Bank
+from pipeline.documents import Rejected
 from pipeline.folder import Folder
 from pipeline.unit_file import require_unit_id
 
 SUFFIX = ".jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A document left out."""
-
-    source: str  # the input file
-    doc_id: str | None  # where it could be read
-    reason: str  # one line
-    excerpt: str  # what could be read of it
 
 
 def write_rejected(folder: Folder, unit_id: str, documents: Sequence[Rejected]) -> None:

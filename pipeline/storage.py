@@ -23,6 +23,8 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+TEMPORARY = ".tmp-"  # how a file begins that is not whole yet; left behind only by a writer that was killed
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -140,7 +142,7 @@ def whole_file(uri: str) -> Iterator[BinaryIO]:
         filesystem, path = resolve(uri)
         if filesystem.type_name not in ("s3", "gcs", "abfs"):  # an object store has no folders to make
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with filesystem.open_output_stream(path) as out:
+        with filesystem.open_output_stream(path, compression=None) as out:  # the default packs a .gz name's bytes
             shutil.copyfileobj(file, out, 8 << 20)
 
 
@@ -197,7 +199,7 @@ def _remote_entry(uri: str, info: fs.FileInfo) -> Entry:
 @contextmanager
 def _renamed_into(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:12]}")
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -70,12 +70,14 @@ def _opened(file: InputFile) -> Iterator[pq.ParquetFile | _ArrowFile]:
         source = pa.memory_map(file.uri) if file.format != PARQUET and file.size else pa.OSFile(file.uri)
     with source:
         with damage(f"not a readable {file.format} file"):
-            table = (
-                pq.ParquetFile(source, buffer_size=1 << 20, page_checksum_verification=True)
-                if file.format == PARQUET
-                else _ArrowFile(source)
-            )
+            table = _parquet(source, file) if file.format == PARQUET else _ArrowFile(source)
         yield table
+
+
+def _parquet(source: pa.NativeFile, file: InputFile) -> pq.ParquetFile:
+    """Without pre_buffer: that would hold a whole row group, which may be the whole file (206 MB against 12)."""
+    buffer = (8 if storage.is_remote(file.uri) else 1) << 20
+    return pq.ParquetFile(source, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True)
 
 
 @contextmanager

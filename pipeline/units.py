@@ -39,10 +39,16 @@ class Unit:
     conflicts: tuple[Conflict, ...] = ()
     held: tuple[int, ...] = ()  # places among the unit's documents: the bank has them with the same text
     replaces: tuple[str, ...] = ()  # ids of documents the bank has with another text: their old rows go in this commit
+    redo: int = 0  # not 0: finished once, but the bank has had its documents with another text since
 
     @property
     def new_documents(self) -> int:
         return self.documents - len(self.held)
+
+    @property
+    def commit_id(self) -> str:
+        """What the bank records as finished: the unit's id, and a new one where it is done again."""
+        return f"{self.unit_id}-{self.redo}" if self.redo else self.unit_id
 
 
 class ChangedInputError(ValueError):

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.encode import codec_identity
+from jobs.identity import codec_identity
 from model.config import ExactConfig
 from pipeline.attempts import Ledger
 from pipeline.bank import Bank

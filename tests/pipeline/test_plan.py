@@ -1,6 +1,7 @@
 """A plan depends on the input alone; what a bank holds is left out anew on every run; nothing is read twice or lost."""
 
 import gzip
+import io
 import json
 import os
 import random
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from pipeline import packing, plan_file
+from pipeline import packing, plan_file, storage
 from pipeline.corpus import Corpus
 from pipeline.documents import Columns, Document, Rejected, document_hash
 from pipeline.packing import BYTES_A_CHUNK, Packing
@@ -409,6 +410,26 @@ def test_the_plan_knows_the_carried_columns(tmp_path, plan):
     assert made.columns == again.columns == Columns(carry=("n",), fields=(pa.field("n", pa.int64()),))
 
 
+def test_a_corpus_can_lie_on_an_object_store(tmp_path, plan):
+    """`mock:` is pyarrow's own filesystem in memory."""
+    table = io.BytesIO()
+    pq.write_table(pa.table({"text": ["p1", "p2"]}), table)
+    storage.write_whole("mock:///corpus/a/lines.jsonl.gz", gzip.compress(b'{"text": "g1"}\n{"text": "g2"}\n'))
+    storage.write_whole("mock:///corpus/a/lines.jsonl", b'{"text": "j1"}\n{"text": "j2"}\n')
+    storage.write_whole("mock:///corpus/a/table.parquet", table.getvalue())
+    storage.write_whole("mock:///corpus/b/text.txt", b"t1")
+
+    made = plan("mock:///corpus", unit_chunks=1)
+    matched = plan("mock:///corpus/*/t*")
+
+    assert [item.text for item in read(made, in_input_order(made))] == ["j1", "j2", "g1", "g2", "p1", "p2", "t1"]
+    assert [item.source for item in read(matched, in_input_order(matched))] == [
+        "a/table.parquet:0",
+        "a/table.parquet:1",
+        "b/text.txt",
+    ]
+
+
 def test_a_plan_can_lie_on_an_object_store(tmp_path):
     """`mock:` is pyarrow's own filesystem in memory."""
     path = str(numbered(tmp_path / "a.jsonl", 10))
@@ -482,6 +503,24 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch, kind):
 
     assert (small(), large()) == (1000, 10_000)
     assert peak(large) < 1.1 * peak(small)
+
+
+def test_memory_does_not_grow_with_a_row_group(tmp_path):
+    """Arrow's own memory, which tracemalloc does not see. One row group of 2 MB, then one of 20."""
+
+    def arrow_peak(documents):
+        texts = [f"{i} " + random.Random(i).randbytes(500).hex() for i in range(documents)]
+        pq.write_table(
+            pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=documents, use_dictionary=False
+        )
+        before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+        pa.set_memory_pool(pool)
+        packing = Packing(Corpus((str(tmp_path / "a.parquet"),)), Columns(), 4096)
+        assert sum(unit.documents for unit, *_ in packing) == documents
+        pa.set_memory_pool(before)
+        return pool.max_memory()
+
+    assert arrow_peak(20_000) < max(10 << 20, 1.1 * arrow_peak(2000))
 
 
 def test_memory_does_not_grow_with_what_the_bank_holds(tmp_path, plan):

@@ -104,6 +104,12 @@ def test_a_uri_takes_the_same_verbs_as_a_path():
     assert not storage.exists("mock:///bucket/folder/b.txt")
 
 
+def test_a_uri_named_gz_holds_the_bytes_that_were_written():
+    storage.write_whole("mock:///bucket/a.gz", b"as they are")
+
+    assert storage.read_bytes("mock:///bucket/a.gz") == b"as they are"
+
+
 def test_a_uri_is_not_written_when_its_block_fails():
     with pytest.raises(RuntimeError), storage.whole_file("mock:///bucket/half.bin") as file:
         file.write(b"half")
