@@ -19,6 +19,7 @@ from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
+from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise

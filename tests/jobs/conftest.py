@@ -8,12 +8,6 @@ from click.testing import CliRunner
 
 from jobs.cli import main
 
-ARTICLES = {
-    "fox": "The quick brown fox jumps over the lazy dog, twice a day.\n",
-    "tokyo": "東京は日本の首都です。" * 3,
-    "marks": "Zu\u0308rich 👩‍👩‍👧 e\u0301clair 🇯🇵" * 4,
-}
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -59,7 +53,7 @@ def refused(nextmem):
 @pytest.fixture(scope="session")
 def articles(tmp_path_factory, tiny_codec_folder):
     """A bank of ARTICLES, made without Ray. Tests only read it."""
-    from works import Works, jsonl
+    from works import ARTICLES, Works, jsonl
 
     from pipeline import encode_work
     from pipeline.commit import commit

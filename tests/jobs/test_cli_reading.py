@@ -7,7 +7,7 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ARTICLES
+from works import ARTICLES
 
 from pipeline.bank import Bank
 from pipeline.lookup import by_doc_id
