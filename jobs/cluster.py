@@ -84,7 +84,6 @@ def quiet() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle workers, a second of CPU each, never used
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 @contextmanager

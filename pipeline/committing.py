@@ -32,7 +32,8 @@ def commit_as_they_come(
     `on_wait` is called a few times a second while nothing comes.
     """
     arrivals: queue.Queue = queue.Queue()
-    threading.Thread(target=_pump, args=(outcomes, arrivals), daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=_pump, args=(outcomes, arrivals, stopped), daemon=True).start()
     waiting: list[Outcome] = []
     due = time.monotonic() + every
     try:
@@ -53,6 +54,8 @@ def commit_as_they_come(
         if waiting:
             yield _commit(bank, waiting)
         raise
+    finally:
+        stopped.set()
 
 
 def _commit(bank: Bank, outcomes: list[Outcome]) -> list[Outcome]:
@@ -67,10 +70,13 @@ def _is_fatal(arrived: object) -> bool:
     return isinstance(arrived, Outcome) and arrived.failure is not None and arrived.failure.fatal
 
 
-def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue) -> None:
+def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue, stopped: threading.Event) -> None:
+    """Until the outcomes end or nobody waits for more: an abandoned iterator of Ray Data's then stops its actors."""
     try:
         for outcome in outcomes:
             arrivals.put(outcome)
+            if stopped.is_set():
+                return
         arrivals.put(_END)
     except BaseException as error:  # handed to the thread that waits, which raises it
         arrivals.put(error)

@@ -9,6 +9,7 @@ hold no logic of their own: it is in pipeline/read_work.py and pipeline/encode_w
 from __future__ import annotations
 
 import itertools
+import logging
 import pickle
 from collections.abc import Iterable, Iterator
 
@@ -98,6 +99,7 @@ def _value(row: pa.Table) -> object:
 
 
 def _configure() -> None:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing ray.data sets it to INFO, on stderr
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
