@@ -130,7 +130,7 @@ class Codec:
             )
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Right-padded ids [B, L] and lengths [B], on the device. ValueError for an empty or overlong chunk."""
+        """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
         lengths = np.array([len(chunk) for chunk in chunks])
         if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.chunk_tokens:
             raise ValueError(
