@@ -190,7 +190,7 @@ class Codec:
         readings = []
         for lead_L, chunk in zip(lead_BL, chunks, strict=True):
             lead_L = lead_L[: len(chunk)]
-            patch = make_patch(chunk, lead_L <= self.exact.margin)
+            patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
             readings.append((float((lead_L > 0).mean()), self.patches.pack(patch)))
         return readings
 
