@@ -28,7 +28,7 @@ class Encoded:
     memory: Memory
 
     def stored(self, verdicts: list[bool]) -> StoredMemory:
-        """The row as recall reads it. Each comparison is noted: the first is of the draft, before anything is mended."""
+        """The row as recall reads it. Comparisons are noted: the first is of the draft, before anything is mended."""
 
         def matches(token_ids: np.ndarray) -> bool:
             verdicts.append(np.array_equal(token_ids, self.ids))

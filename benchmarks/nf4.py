@@ -3,8 +3,8 @@
     python -m benchmarks.nf4 --corpus heldout.parquet --chunks 96
 
 Whatever is measured once (means, deviations) comes from the calibration text that ships with the package; errors are
-measured on the corpus. The error is an L2 norm over all values, relative to that of the latents as they are, and to that of what
-distinguishes them (the latents less their mean over the corpus, which a decoder gets from nowhere else).
+measured on the corpus. The error is an L2 norm over all values, relative to that of the latents as they are, and to
+that of what tells them apart (the latents less their mean over the corpus, which a decoder gets from nowhere else).
 Shapes: N chunks, K latents, D hidden width, G blocks, S values a block.
 """
 
