@@ -17,8 +17,8 @@ from model.config import ADAPTERS, CodecConfig
 def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
     """Wrap the backbone's linear layers in both adapters, in its dtype; B is zero, so nothing changes yet.
 
-    Returns the PeftModel, which shares the backbone's modules: calls through `backbone.body` pass the adapters too. So a
-    backbone serves one codec with adapters and no other: ValueError where it has some already.
+    Returns the PeftModel, which shares the backbone's modules: calls through `backbone.body` pass the adapters too. A
+    backbone with adapters therefore serves one codec: ValueError where it has some already.
     """
     if any(isinstance(module, BaseTunerLayer) for module in backbone.model.modules()):
         raise ValueError(f"the backbone {backbone.name} has adapters already; load it again for another codec")

@@ -1,4 +1,4 @@
-"""A tiny codec whose decoder has learned a few chunks by heart, so that its patches are small and its latents matter."""
+"""A tiny codec whose decoder knows a few chunks by heart, so that its patches are small and its latents matter."""
 
 from __future__ import annotations
 
