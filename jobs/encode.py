@@ -15,6 +15,7 @@ from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision
 from pipeline import storage
+from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
@@ -96,13 +97,17 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
 def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tally: Tally, as_json: bool) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
-    began = None
+    began, ledger = None, RemoteLedger()
+
+    def show() -> None:
+        progress.update(max(tally.chunks, ledger.total()), tally.rejected)
+
     try:
-        outcomes = encode(work.units(), options)
-        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds):
+        outcomes = encode(work.units(), options, ledger)
+        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds, on_wait=show):
             began = began or min(outcome.started for outcome in group)
             tally.add(group)
-            progress.update(tally.chunks, tally.rejected)
+            show()
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)

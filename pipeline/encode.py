@@ -18,7 +18,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from pipeline.attempts import LedgerActor, RemoteLedger
+from pipeline.attempts import RemoteLedger
 from pipeline.options import EncodeOptions
 from pipeline.outcome import Outcome
 from pipeline.units import Unit
@@ -45,7 +45,7 @@ class UnitReader:
 class UnitEncoder:
     """Ray Data actor: loads the codec once, then turns a chunked unit into a file of the bank and an outcome."""
 
-    def __init__(self, options: EncodeOptions, ledger: ray.actor.ActorHandle):
+    def __init__(self, options: EncodeOptions, ledger: RemoteLedger):
         import torch  # and transformers, in EncodeWork: seconds that the driver need not spend
 
         from pipeline.encode_work import EncodeWork
@@ -54,7 +54,7 @@ class UnitEncoder:
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
-        self.work = EncodeWork(options, RemoteLedger(ledger), worker=name)
+        self.work = EncodeWork(options, ledger, worker=name)
 
     def __call__(self, row: pa.Table) -> pa.Table:
         try:
@@ -63,16 +63,15 @@ class UnitEncoder:
             os._exit(1)
 
 
-def encode(units: Iterable[Unit], options: EncodeOptions) -> Iterator[Outcome]:
+def encode(units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
     """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time."""
-    ledger = LedgerActor.remote()
     window = max(WINDOW, 50 * options.actors)
     units = iter(units)
     while batch := list(itertools.islice(units, window)):
         yield from _window(batch, options, ledger)
 
 
-def _window(units: list[Unit], options: EncodeOptions, ledger: ray.actor.ActorHandle) -> Iterator[Outcome]:
+def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
     _configure()
     dataset = ray.data.from_arrow([_row(UNIT, unit) for unit in units])
     resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}

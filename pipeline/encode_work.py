@@ -27,7 +27,7 @@ from pipeline.rejected import write_rejected
 class EncodeWork:
     """Encodes chunked units with one codec and writes their files.
 
-    `begin` and `trying` and `finished` are the ledger's (pipeline/attempts.py), called as they are.
+    `begin`, `trying`, `finished` and `encoded` are the ledger's (pipeline/attempts.py), called as they are.
     """
 
     def __init__(self, options: EncodeOptions, ledger, *, worker: str):
@@ -35,7 +35,7 @@ class EncodeWork:
         if not torch.cuda.is_available():
             torch.set_num_threads(options.threads)  # Ray sets it to the actor's num_cpus, which may be another number
         codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
-        self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size)
+        self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size, on_batch=ledger.encoded)
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()
         self.limit = matmul_rate(codec.backbone.device, codec.backbone.dtype)

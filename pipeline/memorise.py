@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +25,15 @@ BATCH = {"cpu": 32, "cuda": 256}
 class Memoriser:
     """Turns chunk tables into memory rows with one codec. `numbers` counts what was done since it was last taken."""
 
-    def __init__(self, codec: Codec, *, verify: bool = True, batch_size: int | None = None):
-        self.codec, self.verify = codec, verify
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        verify: bool = True,
+        batch_size: int | None = None,
+        on_batch: Callable[[int], None] = lambda chunks: None,
+    ):
+        self.codec, self.verify, self.on_batch = codec, verify, on_batch
         self.batch_size = batch_size or BATCH[codec.backbone.device.type]
         self._weights = body_weights(codec.backbone)
         self._numbers: Counter[str] = Counter()
@@ -63,6 +70,7 @@ class Memoriser:
             middle = len(chunks) // 2
             return self._batch(chunks[:middle]) + self._batch(chunks[middle:])
         longest, latents = max(len(chunk) for chunk in chunks), self.codec.config.num_latents
+        self.on_batch(len(chunks))
         self._numbers["positions"] += len(chunks) * (longest + latents)
         self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)
         return memories

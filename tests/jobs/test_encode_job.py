@@ -75,7 +75,9 @@ def grown(first):
     """The bank after the other articles came and one changed: (bank, version before, how the job ended, the corpus)."""
     folder, _ = first
     before = Bank.open(folder / "bank").version
-    articles = [row | {"text": "Rewritten. " + row["text"]} if row["id"] == CHANGED else row for row in ARTICLES.values()]
+    articles = [
+        row | {"text": "Rewritten. " + row["text"]} if row["id"] == CHANGED else row for row in ARTICLES.values()
+    ]
     corpus = write(folder / "articles.jsonl", articles)
     ended = encode(corpus, folder / "bank", "--columns", "title,topic", "--set", "unit_chunks=32")
     return folder / "bank", before, ended, {row["id"]: row["text"] for row in articles}

@@ -49,8 +49,6 @@ def wait_for(process, bank, wanted):
         time.sleep(0.05)
 
 
-
-
 def contents(bank, at=None):
     """{chunk_id: text_hash} of a version; fails where a chunk is there twice."""
     rows = [row for batch in Bank.open(bank, version=at).rows(["chunk_id", "text_hash"]) for row in batch.to_pylist()]
