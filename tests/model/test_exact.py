@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from memories import assert_exact, memorise, stored
 from overfitted import text_chunks
-from test_codec import assert_exact, memorise, stored
 
 import model.codec
 from model.codec import Codec
