@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from model.patch import RAW_SHARE
+
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned")
 QUANTISERS = ("nf4-standardised-64",)
@@ -54,10 +56,12 @@ class ExactConfig:
 
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
+    raw_share: float = RAW_SHARE  # past this share of forced positions raw ids are stored; 1: never. Rows say which
 
     def __post_init__(self):
         _require_one_of(PRECISIONS, self, "precision")
         _require(self.margin >= 0, self, "margin", "0 or more")
+        _require(0 <= self.raw_share <= 1, self, "raw_share", "0 to 1")
 
     @classmethod
     def of(cls, precision: str) -> ExactConfig:

@@ -7,9 +7,11 @@ a node may be lost under a unit that is not to blame.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import ray
+from ray.exceptions import RayActorError
 
 CRASHES_FORGIVEN = 1
 
@@ -89,8 +91,10 @@ class RemoteLedger:
         self._actor.encoded.remote(chunks)
 
     def total(self) -> int:
-        """The newest total there is, without waiting for a newer one."""
+        """The newest total there is, without waiting for a newer one, and without ending a job over it."""
         self._asked = self._asked or self._actor.total.remote()
         if ray.wait([self._asked], timeout=0)[0]:
-            self._total, self._asked = ray.get(self._asked), None
+            with suppress(RayActorError):
+                self._total = ray.get(self._asked)
+            self._asked = None
         return self._total

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import pickle
 from collections.abc import Iterable, Iterator
 
@@ -45,15 +46,21 @@ class UnitEncoder:
     """Ray Data actor: loads the codec once, then turns a chunked unit into a file of the bank and an outcome."""
 
     def __init__(self, options: EncodeOptions, ledger: RemoteLedger):
-        from pipeline.encode_work import EncodeWork  # torch and transformers: seconds that the driver need not spend
+        import torch  # and transformers, in EncodeWork: seconds that the driver need not spend
 
+        from pipeline.encode_work import EncodeWork
+
+        self.lost = torch.AcceleratorError
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
         self.work = EncodeWork(options, ledger, worker=name)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return _row(OUTCOME, self.work.encode(_value(row)))
+        try:
+            return _row(OUTCOME, self.work.encode(_value(row)))
+        except self.lost:  # no CUDA call of this process works any more: end it, Ray starts another
+            os._exit(1)
 
 
 def encode(units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""`nextmem encode` from end to end: articles in, every chunk once, every text exact; then grown, changed, damaged corpora.
+"""`nextmem encode` from end to end: every chunk once, every text exact; then grown, changed and damaged corpora.
 
 The jobs run in this process on the shared Ray, one after another, and each test holds one fact of what they left.
 """

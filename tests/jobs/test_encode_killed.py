@@ -96,7 +96,7 @@ def test_every_chunk_of_every_article_is_there_exactly_once(story):
 def test_versions_from_before_a_kill_are_untouched_and_only_grow(story):
     held = [contents(story["bank"], at) for at in sorted(story["held"])]
     assert held == [story["held"][at] for at in sorted(story["held"])]
-    for before, after in zip(held, held[1:] + [contents(story["bank"])], strict=True):
+    for before, after in zip(held, [*held[1:], contents(story["bank"])], strict=True):
         assert before.items() <= after.items()
 
 

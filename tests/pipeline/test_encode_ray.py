@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline import encode as encode_module
+from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
@@ -43,7 +44,7 @@ def dying_encoder(poison: str):
 
 def encoded(job, **options):
     """The outcomes, committed; and the bank as a reader then finds it."""
-    outcomes = list(encode(iter(job.units), replace(job.options, **options)))
+    outcomes = list(encode(iter(job.units), replace(job.options, **options), RemoteLedger()))
     commit(job.bank, [outcome.receipt for outcome in outcomes])
     return outcomes, Bank.open(job.bank.folder.uri)
 
