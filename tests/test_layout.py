@@ -54,20 +54,6 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HELP = """
-from click.testing import CliRunner
-from jobs.cli import main
-assert CliRunner().invoke(main, {arguments}).exit_code == 0
-"""
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["encode", "--help"], ["recall", "--help"]])
-def test_help_starts_without_the_heavy_libraries(arguments):
-    loaded = loaded_after(HELP.format(arguments=arguments))
-    assert "click" in loaded
-    assert not loaded & {"torch", "ray", "transformers", "pyarrow", "numpy"}
-
-
 @pytest.mark.parametrize(
     "module", ["model.tokens", "model.weights", "model.codec_folder", "model.config", "model.precision", "model.patch"]
 )
