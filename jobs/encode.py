@@ -27,6 +27,7 @@ from pipeline.summary import Summary, Tally, summarise
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
+CORES_AN_ACTOR = 4  # at most, on a CPU
 MAX_UNIT_BYTES = 128_000_000
 
 
@@ -164,8 +165,8 @@ def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster
 
 
 def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
-    """One actor for each thread's worth of cores: one thread each is what measures fastest (docs/decisions.md)."""
-    return max(1, cluster.cores // (job.settings.threads or 1))
+    """One actor a group of cores: an actor holds the backbone's weights, so one a core would fill a large machine."""
+    return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
 
 
 def _device(cluster: Cluster) -> str:

@@ -5,6 +5,7 @@ Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -256,10 +257,20 @@ def _layers(wrapped: PeftModel | None) -> list:
     return adapter_layers(wrapped)
 
 
-def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices grouped so that a group holds `size` chunks of nearly one length, longest first."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return [order[start : start + size] for start in range(0, len(order), size)]
+def batches(lengths: Sequence[int], size: int, *, padding: float = math.inf) -> list[list[int]]:
+    """Indices grouped so that a group holds at most `size` chunks of nearly one length, longest first.
+
+    A group that would hold more than `padding` padded positions ends earlier: past that, one more batch is cheaper.
+    """
+    groups: list[list[int]] = []
+    padded = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        padded += lengths[groups[-1][0]] - lengths[i] if groups else 0
+        if not groups or len(groups[-1]) == size or padded > padding:
+            groups.append([])
+            padded = 0
+        groups[-1].append(i)
+    return groups
 
 
 def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:

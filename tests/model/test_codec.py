@@ -108,6 +108,11 @@ def test_batches_hold_nearly_one_length_longest_first():
     assert batches([], 2) == []
 
 
+def test_a_batch_ends_where_padding_costs_more_than_another_batch():
+    assert batches([9, 9, 8, 7, 2, 1], 6, padding=3) == [[0, 1, 2, 3], [4, 5]]
+    assert batches([9, 1, 9], 2, padding=8) == [[0, 2], [1]]
+
+
 def test_padding_share_counts_what_is_computed_for_nothing():
     assert padding_share([2, 4, 4], [[0, 1], [2]]) == pytest.approx(2 / 12)
     assert padding_share([4, 4], [[0, 1]]) == 0
