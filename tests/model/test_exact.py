@@ -35,6 +35,15 @@ def test_a_trained_codec_has_small_patches(trained, chunks):
     assert min(memory.fidelity for memory in memories) > 0.9
 
 
+def test_verifying_reads_what_recall_will_read(trained, chunks, monkeypatch):
+    """The dequantised latents: were 4 bits to lose everything, the patch would know."""
+    real = trained.dequantise
+    monkeypatch.setattr(trained, "dequantise", lambda codes, scales: torch.zeros_like(real(codes, scales)))
+    memories = trained.memorise(chunks[:2])
+    assert max(memory.fidelity for memory in memories) < 0.5
+    assert_exact(trained, [stored(m, c) for m, c in zip(memories, chunks[:2], strict=True)], chunks[:2], 2)
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_one_batch_size_memorised_every_other_recalls(trained, chunks, rows, size):
     assert_exact(trained, rows[:4], chunks[:4], size)
