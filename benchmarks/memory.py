@@ -1,6 +1,6 @@
 """Memory of `nextmem encode` on a corpus and on ten times that corpus: it must not grow.
 
-    python -m benchmarks.memory --megabytes 2
+    python -m benchmarks.memory --megabytes 1
 
 The corpus is made up, with a seed; the backbone is the two-layer one, so that text passes fast and memory is the
 pipeline's own. Peaks are of the largest process of a role: RSS, and RSS less what is shared with others (a worker that
@@ -32,7 +32,7 @@ SECONDS = 0.2  # between two looks
 def main() -> None:
     parser = options(__doc__)
     parser.set_defaults(backbone="tiny-llama")
-    parser.add_argument("--megabytes", type=float, default=2, help="of text, before times ten; default: %(default)s")
+    parser.add_argument("--megabytes", type=float, default=1, help="of text, before times ten; default: %(default)s")
     parser.add_argument("--encode", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the job")
     arguments = parser.parse_args()
     report = Report("memory", arguments.json, backbone=arguments.backbone, megabytes=arguments.megabytes)

@@ -21,7 +21,7 @@ from model.speed import body_weights, encode_flop
 from pipeline import schema
 
 BATCH = {"cpu": 64, "cuda": 256}
-PADDING = {"cpu": 128, "cuda": math.inf}  # positions padded in a batch, past which one more batch is cheaper
+PADDING = {"cpu": 256, "cuda": math.inf}  # positions padded in a batch, past which one more batch is cheaper
 
 
 class Memoriser:
