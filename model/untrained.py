@@ -29,9 +29,9 @@ def untrained_codec(
     chunks = calibration_chunks(backbone, config)
     blank = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
     probe = Codec(backbone, config, marker_D=marker_D, gain_D=None, statistics=blank)
-    gain_D = None if config.latent_gain == "raw" else _gain(backbone, _latents(probe, chunks))
+    gain_D = None if config.latent_gain == "raw" else length_gain(backbone, latents_of(probe, chunks))
     probe = Codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=blank)
-    statistics = calibrate(_latents(probe, chunks), config)
+    statistics = calibrate(latents_of(probe, chunks), config)
     return make_codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=statistics, exact=exact)
 
 
@@ -54,12 +54,13 @@ def calibration_chunks(backbone: Backbone, config: CodecConfig) -> list[np.ndarr
     return [next(backbone.tokenizer.chunks(p, config.chunk_tokens)).token_ids for p in paragraphs]
 
 
-def _latents(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+def latents_of(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+    """float32 [N, K, D] on the CPU, in no particular order."""
     groups = batches([len(c) for c in chunks], BATCH)
     return torch.cat([codec.encode(*codec.pad([chunks[i] for i in group])).float().cpu() for group in groups])
 
 
-def _gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
+def length_gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
     """Constant gain that gives a latent the length of an input embedding."""
     ratio = backbone.embed.weight.float().norm(dim=-1).mean().cpu() / latents_NKD.norm(dim=-1).mean()
     return torch.full((backbone.width,), float(ratio))
