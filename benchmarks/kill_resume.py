@@ -61,11 +61,11 @@ def _judge(bank: Path, kept: dict[str, str], sources: dict[str, str]) -> None:
 
 def _run_until_killed(command: list[str], bank: Path, commits: int) -> None:
     """SIGKILL the driver once the log holds `commits` versions. Fails if the job ends before."""
-    job = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while _commits(bank) < commits:
         if job.poll() is not None:
             sys.exit(f"the job ended (exit code {job.returncode}) before {commits} commits: give it more documents")
-        time.sleep(0.2)
+        time.sleep(0.1)
     job.send_signal(signal.SIGKILL)
     job.wait()
     time.sleep(5)  # Ray's own processes end when they miss the driver

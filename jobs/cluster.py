@@ -1,7 +1,7 @@
 """Start Ray, or join the cluster that RAY_ADDRESS names, with our packages as the workers' working_dir.
 
-Without the working_dir a stray model.py in the user's folder would shadow ours inside Ray's workers. It is a staged copy
-of the three packages, so that a checkout and an installed wheel behave alike.
+Without the working_dir a stray model.py in the user's folder would shadow ours inside Ray's workers. It is a staged
+copy of the three packages, so that a checkout and an installed wheel behave alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Cluster:
 
 
 class Session:
-    """Ray for the length of a job, started when it is first needed. A session that runs already is used and left alone."""
+    """Ray for the length of a job, started when it is first needed. A session that runs already is left running."""
 
     def __init__(self):
         self._staging: tempfile.TemporaryDirectory | None = None
@@ -75,7 +75,7 @@ class Session:
 
 
 def quiet() -> None:
-    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs stay in its session folder."""
+    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs are in its session folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

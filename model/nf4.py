@@ -1,4 +1,4 @@
-"""4-bit NormalFloat for latents. Shapes: B chunks, K latents, D hidden width, N = K * D values, G = ceil(N / 64) blocks.
+"""4-bit NormalFloat for latents. Shapes: B chunks, K latents, D hidden width, N = K * D values, G = ceil(N / 64).
 
 A few channels of a hidden state are ten times larger than the rest and ruin flat blocks, so each channel is first
 standardised with a mean and deviation measured once and stored with the codec (docs/decisions.md has the table).

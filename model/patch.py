@@ -18,7 +18,7 @@ RAW_SHARE = 0.5  # past this share of forced positions a patch would be larger a
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What recall needs besides the latents. `kind`: FORCED positions, RAW ids of every position, or TEXT in the row."""
+    """What recall needs besides the latents. `kind`: FORCED positions, RAW ids of all positions, or TEXT in the row."""
 
     kind: int
     positions: np.ndarray  # int64 [N]; empty unless FORCED

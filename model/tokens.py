@@ -18,6 +18,14 @@ from tokenizers import Tokenizer
 
 SEGMENT_CHARS = 1_000_000  # a longer document is tokenised in pieces, so that memory does not grow with it
 ZERO_WIDTH_JOINER = "\u200d"
+EXTENDING = (  # characters of other categories that belong to the one before (Unicode Annex 29)
+    ("\u1160", "\u11ff"),  # Hangul vowels and finals
+    ("\ud7b0", "\ud7fb"),  # the same, old Korean
+    ("\u200c", "\u200d"),  # zero-width non-joiner and joiner
+    ("\uff9e", "\uff9f"),  # voicing of half-width kana
+    ("\U0001f3fb", "\U0001f3ff"),  # skin tones
+    ("\U000e0020", "\U000e007f"),  # tags that spell a region's flag
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def _segments(text: str) -> Iterator[tuple[int, str]]:
         end = start + SEGMENT_CHARS
         line = text.rfind("\n", end - SEGMENT_CHARS // 10, end)
         end = line + 1 if line >= 0 else end
-        while end > start + 1 and _continues(text, end):
+        while end > start + 1 and _continues(text, end, start):
             end -= 1
         yield start, text[start:end]
         start = end
@@ -129,21 +137,31 @@ def _boundary(text: str, offsets: np.ndarray, first: int, limit: int) -> int:
         return last
     between = [i for i in range(last, first, -1) if offsets[i, 0] >= offsets[i - 1, 1]]
     for i in between:
-        if not _continues(text, int(offsets[i, 0])):
+        if not _continues(text, int(offsets[i, 0]), int(offsets[first, 0])):
             return i
     return between[0] if between else last
 
 
-def _continues(text: str, index: int) -> bool:
-    """Whether the character at `index` modifies or is joined to the one before it."""
-    if index <= 0 or index >= len(text):
+def _continues(text: str, index: int, start: int) -> bool:
+    """Whether the character at `index` modifies or is joined to the one before it. `start`: where a character starts."""
+    if index <= start or index >= len(text):
         return False
     char, before = text[index], text[index - 1]
-    if char == "\n" and before == "\r":
-        return True
     return (
         unicodedata.category(char) in ("Mn", "Me", "Mc")  # combining marks, variation selectors
-        or ZERO_WIDTH_JOINER in (char, before)
-        or 0x1F3FB <= ord(char) <= 0x1F3FF  # skin tones
-        or (0x1F1E6 <= ord(char) <= 0x1F1FF and 0x1F1E6 <= ord(before) <= 0x1F1FF)  # flags
+        or any(first <= char <= last for first, last in EXTENDING)
+        or before == ZERO_WIDTH_JOINER
+        or (before == "\r" and char == "\n")
+        or (_is_flag_half(char) and _flag_halves_before(text, index, start) % 2 == 1)
     )
+
+
+def _is_flag_half(char: str) -> bool:
+    return "\U0001f1e6" <= char <= "\U0001f1ff"
+
+
+def _flag_halves_before(text: str, index: int, start: int) -> int:
+    first = index
+    while first > start and _is_flag_half(text[first - 1]):
+        first -= 1
+    return index - first

@@ -37,7 +37,7 @@ def commit_as_they_come(bank: Bank, outcomes: Iterable[Outcome], *, every: float
             arrived = _next(arrivals, due if waiting else None)
             if isinstance(arrived, Outcome):
                 waiting.append(arrived)
-            over = arrived is _END or isinstance(arrived, BaseException)
+            over = arrived is _END or isinstance(arrived, BaseException) or _is_fatal(arrived)
             if waiting and (over or time.monotonic() >= due):
                 yield _commit(bank, waiting)
                 waiting, due = [], time.monotonic() + every
@@ -54,10 +54,14 @@ def commit_as_they_come(bank: Bank, outcomes: Iterable[Outcome], *, every: float
 
 def _commit(bank: Bank, outcomes: list[Outcome]) -> list[Outcome]:
     commit(bank, [outcome.receipt for outcome in outcomes if outcome.receipt])
-    fatal = next((o.failure for o in outcomes if o.failure and o.failure.fatal), None)
+    fatal = next(filter(_is_fatal, outcomes), None)
     if fatal:
-        raise UnfinishableError(fatal.reason)
+        raise UnfinishableError(fatal.failure.reason)
     return outcomes
+
+
+def _is_fatal(arrived: object) -> bool:
+    return isinstance(arrived, Outcome) and arrived.failure is not None and arrived.failure.fatal
 
 
 def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue) -> None:

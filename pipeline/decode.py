@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from model.codec import Codec, Recollection, StoredMemory, batches
+from model.codec import Codec, StoredMemory, batches
+from model.patch import RAW
 from model.tokens import chunk_id, text_hash
 from pipeline import schema
 
@@ -75,31 +76,51 @@ def recall(
 
 
 def _recall_window(rows: list[dict], codec: Codec, patched: bool, size: int) -> Iterator[Recalled]:
-    kept = {i for i, row in enumerate(rows) if _is_kept(row, codec)}
-    latent = [i for i in range(len(rows)) if i not in kept]
-    texts: dict[int, tuple[str, Recollection | None]] = {i: (rows[i][schema.TEXT], None) for i in kept}
+    found = {i: text for i, row in enumerate(rows) if (text := _without_latents(row, codec, patched)) is not None}
+    latent = [i for i in range(len(rows)) if i not in found]
     for group in batches([rows[i][schema.NUM_TOKENS] for i in latent], size):
         where = [latent[i] for i in group]
-        for i, recollection in zip(
-            where, codec.recall([_stored(rows[i]) for i in where], patched=patched), strict=True
-        ):
-            texts[i] = codec.tokenizer.decode(recollection.token_ids), recollection
+        memories = codec.recall([_stored(rows[i]) for i in where], patched=patched)
+        for i, memory in zip(where, memories, strict=True):
+            found[i] = codec.tokenizer.decode(memory.token_ids), memory.carried
     for i, row in enumerate(rows):
-        text, recollection = texts[i]
+        text, carried = found[i]
         yield Recalled(
             *(row[name] for name in COLUMNS[:5]),
             text=text,
             exact=text_hash(text) == row[schema.TEXT_HASH],
             fidelity=row[schema.FIDELITY],
-            carried=recollection.carried if recollection else 0.0,
+            carried=carried,
         )
 
 
-def _is_kept(row: dict, codec: Codec) -> bool:
-    """A lossy chunk's text stands in the row, because no token ids could give it back."""
-    return (
-        row[schema.TEXT] is not None and row[schema.PATCH] is not None and codec.patches.keeps_text(row[schema.PATCH])
-    )
+def _without_latents(row: dict, codec: Codec, patched: bool) -> tuple[str, float | None] | None:
+    """(text, carried) of a row that is not decoded: its text stands in it, or it is damaged. None for any other."""
+    text, patch = row[schema.TEXT], row[schema.PATCH]
+    if text is not None and patch is None and patched:
+        return text, None
+    if text is not None and patch is not None and codec.patches.keeps_text(patch):
+        return text, 0.0  # no token ids could give it back
+    return ("", 0.0) if _is_damaged(row, codec) else None
+
+
+def _is_damaged(row: dict, codec: Codec) -> bool:
+    """Whether decoding the row would fail, and take the rows it is decoded with along."""
+    blocks = -(-codec.config.num_latents * codec.backbone.width // 64)
+    if (len(row[schema.CODES]), len(row[schema.SCALES])) != (32 * blocks, 2 * blocks):
+        return True
+    if row[schema.PATCH] is None:
+        return False
+    try:
+        patch = codec.patches.unpack(row[schema.PATCH])
+    except ValueError:
+        return True
+    places_fit = patch.kind != RAW or len(patch.tokens) == row[schema.NUM_TOKENS]
+    return not (places_fit and (patch.positions < row[schema.NUM_TOKENS]).all() and _are_tokens(patch.tokens, codec))
+
+
+def _are_tokens(token_ids: np.ndarray, codec: Codec) -> bool:
+    return bool((token_ids < codec.backbone.vocab_size).all())
 
 
 def _stored(row: dict) -> StoredMemory:

@@ -16,7 +16,7 @@ from model.speed import matmul_rate
 from pipeline import schema
 from pipeline.bank import Bank
 from pipeline.commit import Receipt
-from pipeline.documents import Rejected
+from pipeline.documents import Rejected, reject
 from pipeline.memorise import Memoriser
 from pipeline.options import EncodeOptions
 from pipeline.outcome import ChunkedUnit, Failure, Outcome, tried
@@ -54,7 +54,7 @@ class EncodeWork:
     def _rows(self, unit: ChunkedUnit) -> tuple[pa.Table, list[Rejected]]:
         ranges, poison = self.ledger.begin(unit.unit_id, len(unit.starts) - 1)
         rejected = [*unit.rejected]
-        rejected += [_rejection(unit, i, "encoding it ended its worker twice: it is left out") for i in poison]
+        rejected += [self._rejection(unit, i, "encoding it ended its worker twice: it is left out") for i in poison]
         tables = [self._empty(unit)]
         for first, last in ranges:
             self.ledger.trying(unit.unit_id, first, last)
@@ -70,7 +70,7 @@ class EncodeWork:
             return [self.memoriser.memorise(unit.chunks.slice(begin, end - begin), unit.unit_id)]
         except Exception as error:  # whatever one document provokes must not cost the others
             if last - first == 1:
-                rejected.append(_rejection(unit, first, f"encoding it failed: {type(error).__name__}: {error}"))
+                rejected.append(self._rejection(unit, first, f"encoding it failed: {type(error).__name__}: {error}"))
                 return []
         middle = (first + last) // 2
         return [
@@ -91,11 +91,11 @@ class EncodeWork:
             replaces=unit.replaces,
         )
 
+    def _rejection(self, unit: ChunkedUnit, document: int, reason: str) -> Rejected:
+        first = unit.chunks.slice(unit.starts[document], 1).to_pylist()[0]
+        text = first[schema.TEXT] or self.memoriser.codec.tokenizer.decode(first[schema.TOKEN_IDS])
+        return reject(first[schema.SOURCE], first[schema.DOC_ID], reason, text)
+
     def _empty(self, unit: ChunkedUnit) -> pa.Table:
         metadata = tuple(f for f in unit.chunks.schema if f.name not in schema.RESERVED)
         return schema.row_schema(metadata).empty_table()
-
-
-def _rejection(unit: ChunkedUnit, document: int, reason: str) -> Rejected:
-    row = unit.chunks.slice(unit.starts[document], 1).to_pylist()[0]
-    return Rejected(row[schema.SOURCE], row[schema.DOC_ID], reason, row[schema.TEXT] or "")

@@ -70,7 +70,8 @@ class HeldIndex:
 
 
 def _temporary(table: str) -> sqlite3.Connection:
-    db = sqlite3.connect("", isolation_level=None)  # "": a private file on disk, deleted on close
+    # "": a private file on disk, deleted on close. It is made by one thread and read by another, never at once.
+    db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KB}", "locking_mode=EXCLUSIVE"):
         db.execute(f"PRAGMA {pragma}")
     db.execute(table)

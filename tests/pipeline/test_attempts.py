@@ -1,0 +1,77 @@
+"""The ledger: what a crash costs, and when it stops."""
+
+from __future__ import annotations
+
+from pipeline.attempts import Ledger
+
+
+def attempt(ledger, poison, documents=4):
+    """One worker's life: encode every range of the unit, die on the poison. Returns what was begun."""
+    ranges, left_out = ledger.begin("u", documents)
+    for first, last in ranges:
+        ledger.trying("u", first, last)
+        if any(first <= bad < last for bad in poison if bad not in left_out):
+            return None
+    return ranges, left_out
+
+
+def until_done(ledger, poison, documents=4):
+    deaths = 0
+    while (done := attempt(ledger, poison, documents)) is None:
+        deaths += 1
+        assert deaths < 100
+    return *done, deaths
+
+
+def test_a_unit_that_nothing_happens_to_is_one_range():
+    assert attempt(Ledger(), poison=()) == ([(0, 4)], [])
+
+
+def test_one_crash_is_forgiven():
+    ledger = Ledger()
+    attempt(ledger, poison=(2,))
+    assert ledger.begin("u", 4) == ([(0, 4)], [])
+
+
+def test_a_range_that_crashed_twice_is_halved():
+    ledger = Ledger()
+    attempt(ledger, poison=(2,))
+    attempt(ledger, poison=(2,))
+    assert ledger.begin("u", 4) == ([(0, 2), (2, 4)], [])
+
+
+def test_the_poison_document_is_found_and_left_out_and_the_others_are_done():
+    ranges, left_out, deaths = until_done(Ledger(), poison=(2,))
+    assert left_out == [2]
+    assert [n for first, last in ranges for n in range(first, last)] == [0, 1, 3]
+    assert deaths == 6  # twice each: documents 0-3, 2-3, 2 alone
+
+
+def test_every_poison_document_is_found():
+    ranges, left_out, _ = until_done(Ledger(), poison=(0, 5, 6), documents=7)
+    assert sorted(left_out) == [0, 5, 6]
+    assert [n for first, last in ranges for n in range(first, last)] == [1, 2, 3, 4]
+
+
+def test_a_unit_of_nothing_but_poison_ends_with_no_ranges():
+    ranges, left_out, _ = until_done(Ledger(), poison=(0, 1), documents=2)
+    assert (ranges, sorted(left_out)) == ([], [0, 1])
+
+
+def test_a_lone_document_is_left_out_after_its_second_crash():
+    assert until_done(Ledger(), poison=(0,), documents=1) == ([], [0], 2)
+
+
+def test_a_finished_unit_is_forgotten():
+    ledger = Ledger()
+    attempt(ledger, poison=(2,))
+    ledger.finished("u")
+    ledger.finished("u")
+    assert attempt(ledger, poison=()) == ([(0, 4)], [])
+
+
+def test_units_do_not_share_their_crashes():
+    ledger = Ledger()
+    for _ in range(2):
+        attempt(ledger, poison=(0,))
+    assert ledger.begin("another", 3) == ([(0, 3)], [])

@@ -1,0 +1,102 @@
+"""A chunk table becomes memory rows: in order, whatever memory and lengths do. A byte is a token, a chunk at most 32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import schema
+from pipeline.chunk import chunk_documents
+from pipeline.documents import Document, document_hash
+from pipeline.memorise import Memoriser
+
+TEXTS = {"long": "The quick brown fox jumps over the lazy dog. " * 3, "short": "Hi.", "accents": "Zürich, café, 東京."}
+
+
+def chunk_table(codec, texts=TEXTS, **options):
+    documents = [Document(doc_id, text, document_hash(text), "corpus.jsonl:1") for doc_id, text in texts.items()]
+    return chunk_documents(documents, codec.tokenizer, chunk_tokens=codec.config.chunk_tokens, **options)
+
+
+def out_of_memory_above(codec, monkeypatch, limit):
+    """The codec refuses batches of more than `limit` chunks, as a GPU does. Returns the sizes that were tried."""
+    tried, memorise = [], codec.memorise
+
+    def memorise_few(chunks, *, verify):
+        tried.append(len(chunks))
+        if len(chunks) > limit:
+            raise torch.OutOfMemoryError(f"{len(chunks)} chunks")
+        return memorise(chunks, verify=verify)
+
+    monkeypatch.setattr(codec, "memorise", memorise_few)
+    return tried
+
+
+def same_rows(a, b):
+    columns = [name for name in a.schema.names if name not in (schema.ENCODED_AT, schema.EMBEDDING)]
+    vectors = [table[schema.EMBEDDING].combine_chunks().flatten() for table in (a, b)]
+    return a.select(columns).equals(b.select(columns)) and np.allclose(*vectors, atol=1e-5)
+
+
+def test_rows_come_in_the_order_of_the_chunks_with_the_bank_s_schema(codec):
+    chunks = chunk_table(codec)
+    rows = Memoriser(codec, batch_size=2).memorise(chunks, "unit-1")
+    assert rows.schema.equals(schema.row_schema())
+    for name in (schema.CHUNK_ID, schema.DOC_ID, schema.POSITION, schema.CHAR_START, schema.TEXT_HASH):
+        assert rows[name].to_pylist() == chunks[name].to_pylist()
+    assert set(rows[schema.UNIT].to_pylist()) == {"unit-1"}
+
+
+def test_a_row_has_codes_scales_a_unit_embedding_and_a_fidelity(codec):
+    row = Memoriser(codec).memorise(chunk_table(codec, {"a": "Hello."}), "u").to_pylist()[0]
+    assert (len(row["codes"]), len(row["scales"])) == (3 * 64 // 2, 3 * 2)
+    assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-6)
+    assert 0 <= row["fidelity"] <= 1 and row["patch"]
+
+
+def test_the_batch_size_does_not_change_the_rows(codec):
+    chunks = chunk_table(codec)
+    assert same_rows(Memoriser(codec, batch_size=1).memorise(chunks, "u"), Memoriser(codec).memorise(chunks, "u"))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost_or_reordered(codec, monkeypatch):
+    chunks = chunk_table(codec)
+    whole = Memoriser(codec).memorise(chunks, "u")
+    tried = out_of_memory_above(codec, monkeypatch, limit=2)
+    assert same_rows(Memoriser(codec, batch_size=8).memorise(chunks, "u"), whole)
+    assert tried[:3] == [7, 3, 1]  # 7 chunks in all
+
+
+def test_the_smaller_batch_is_kept_for_what_comes_after(codec, monkeypatch):
+    tried = out_of_memory_above(codec, monkeypatch, limit=2)
+    memoriser = Memoriser(codec, batch_size=4)
+    memoriser.memorise(chunk_table(codec), "u")
+    tried.clear()
+    memoriser.memorise(chunk_table(codec), "u")
+    assert max(tried) <= 2
+
+
+def test_a_single_chunk_that_does_not_fit_is_an_error(codec, monkeypatch):
+    out_of_memory_above(codec, monkeypatch, limit=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        Memoriser(codec).memorise(chunk_table(codec), "u")
+
+
+def test_without_verifying_fidelity_and_patch_are_null(codec):
+    rows = Memoriser(codec, verify=False).memorise(chunk_table(codec), "u")
+    assert set(rows[schema.FIDELITY].to_pylist()) == set(rows[schema.PATCH].to_pylist()) == {None}
+    verified = Memoriser(codec).memorise(chunk_table(codec), "u")
+    assert rows[schema.CODES].to_pylist() == verified[schema.CODES].to_pylist()
+
+
+def test_numbers_count_chunks_verified_and_padding_and_start_anew(codec):
+    memoriser = Memoriser(codec, batch_size=2)
+    memoriser.memorise(chunk_table(codec, {"a": "x" * 10, "b": "y" * 4}), "u")
+    numbers = memoriser.take_numbers()
+    assert (numbers["verified"], numbers["padding"], numbers["positions"]) == (2, 6, 2 * (10 + 3))
+    assert memoriser.take_numbers() == {}
+
+
+def test_no_chunks_are_no_rows(codec):
+    assert Memoriser(codec).memorise(chunk_table(codec, {}), "u").num_rows == 0

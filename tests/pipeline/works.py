@@ -1,0 +1,55 @@
+"""A bank with the tiny codec, and the two workers of an encode job without Ray: a reader and an encoder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.encode import codec_identity
+from model.config import ExactConfig
+from pipeline.attempts import Ledger
+from pipeline.bank import Bank
+from pipeline.documents import Columns
+from pipeline.encode_work import EncodeWork
+from pipeline.options import EncodeOptions
+from pipeline.plan import plan_corpus
+from pipeline.read_work import ReadWork
+
+EXACT = ExactConfig.of("fp32")
+
+
+def jsonl(path: Path, documents: dict[str, str], **metadata: list) -> Path:
+    """A corpus file of {id: text}."""
+    rows = [{"id": doc_id, "text": text} for doc_id, text in documents.items()]
+    for name, values in metadata.items():
+        rows = [row | {name: value} for row, value in zip(rows, values, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Works:
+    """Plans a corpus for a new bank in `folder`; `read` and `encode` are what the actors do."""
+
+    def __init__(self, folder: Path, codec: Path, corpus: Path, *, carry: tuple[str, ...] = (), **options):
+        columns = Columns(carry=carry)
+        unit_chunks = options.pop("unit_chunks", 1000)
+        plan = plan_corpus([str(corpus)], columns, unit_chunks=unit_chunks, folder=str(folder / "plan"))
+        self.bank = Bank.create(folder / "bank", codec_identity(codec, EXACT), plan.columns.fields, codec=codec)
+        self.units = list(plan.units())
+        self.options = EncodeOptions(
+            bank=self.bank.folder.uri, codec=self.bank.codec_path, exact=EXACT, columns=plan.columns, **options
+        )
+        self.ledger = Ledger()
+        self._encoder = None
+
+    @property
+    def encoder(self) -> EncodeWork:
+        self._encoder = self._encoder or EncodeWork(self.options, self.ledger, worker="me")
+        return self._encoder
+
+    def read(self, unit=None, **changes):
+        return ReadWork(replace(self.options, **changes)).read(unit or self.units[0])
+
+    def encode(self, unit=None):
+        return self.encoder.encode(self.read(unit))
