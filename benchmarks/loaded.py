@@ -29,7 +29,9 @@ def named_precision(wanted: str) -> str:
     return default_precision(default_device()) if wanted == "auto" else wanted
 
 
-def the_codec(arguments: argparse.Namespace, *, exact: ExactConfig | None = None, precision: str | None = None) -> Codec:
+def the_codec(
+    arguments: argparse.Namespace, *, exact: ExactConfig | None = None, precision: str | None = None
+) -> Codec:
     """The codec that the options name. `exact` and `precision` go before the options' own."""
     folder = arguments.codec or default_codec_folder(arguments.backbone)
     precision = precision or named_precision(arguments.precision)

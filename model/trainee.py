@@ -36,7 +36,7 @@ class Trainee:
         self._training: dict[str, nn.Parameter] = {}
 
     @property
-    def marker_D(self) -> torch.Tensor:
+    def marker_D(self) -> torch.Tensor:  # noqa: N802
         """The start-of-decode marker in the backbone's dtype: a frozen word's embedding plus what is learned."""
         return (self.base_D + self.delta_D).to(self.backbone.dtype)
 
@@ -81,7 +81,7 @@ class Trainee:
         self._require_gradients()
 
     def measure_gain(self, chunks) -> None:
-        """Set the gain so that a latent gets an input embedding's length: `fixed` keeps it, `learned` starts from it."""
+        """Give a latent an input embedding's length: the gain that `fixed` keeps and `learned` starts from."""
         if self.gain_D is not None:
             self.gain_D.data.fill_(1.0)
             self.gain_D.data.copy_(length_gain(self.backbone, latents_of(self.codec(), chunks)))

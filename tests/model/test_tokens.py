@@ -15,7 +15,16 @@ from model.tokens import TextTokenizer, chunk_id, text_hash
 from model.weights import find_weights
 
 CHARACTERS = [  # a reader sees each as one
-    *("é", "e\u0301", "o\u0302\u0323", "न\u093f", "ก\u0e31", "각", "\u1100\u1161\u11a8", "ｶ\uff9e"),  # marks, Hangul, kana
+    *(
+        "é",
+        "e\u0301",
+        "o\u0302\u0323",
+        "न\u093f",
+        "ก\u0e31",
+        "각",
+        "\u1100\u1161\u11a8",
+        "ｶ\uff9e",
+    ),  # marks, Hangul, kana
     *("漢", "字", "か", "п", "ש", "ﷺ", "𝔘", "𓀀", "\ufeff", "\x00", "\ufffd", "\r\n"),
     *("😀", "👍🏽", "❤️", "1️⃣", "🇫🇷", "🇯🇵", "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"),
     *("👨‍👩‍👧‍👦", "🏳️‍🌈", "👩🏽‍🚀"),
