@@ -89,7 +89,8 @@ def parallel_latents(trainee: Trainee, batch: Batch, substage: int) -> torch.Ten
             pieces.append(_fed_back(trainee, batch, substage - 1))
         order_BP = _joined([(0, lengths_B)], after=batch.ids_BL.shape[1], count=substage)
         embeds_BPD = _rows(torch.cat(pieces, dim=1), order_BP)
-        hidden_BPD = backbone.body(inputs_embeds=embeds_BPD, use_cache=False).last_hidden_state
+        with trainee.recomputing():
+            hidden_BPD = backbone.body(inputs_embeds=embeds_BPD, use_cache=False).last_hidden_state
     return _rows(hidden_BPD, lengths_B[:, None] + torch.arange(substage, device=lengths_B.device))
 
 
@@ -116,7 +117,8 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
     width = prefix.embeds_BPD.shape[1]
     source_BPD = torch.cat([prefix.embeds_BPD, backbone.embed(batch.ids_BL)], dim=1)
     order_BP = _joined([(0, prefix.lengths_B)], after=width, count=batch.ids_BL.shape[1])
-    hidden_BPD = backbone.body(inputs_embeds=_rows(source_BPD, order_BP), use_cache=False).last_hidden_state
+    with trainee.recomputing():
+        hidden_BPD = backbone.body(inputs_embeds=_rows(source_BPD, order_BP), use_cache=False).last_hidden_state
     places_L = torch.arange(batch.ids_BL.shape[1] + 1, device=lengths_B.device)
     real_BL = places_L <= lengths_B[:, None]
     states_BLD = _rows(hidden_BPD, prefix.lengths_B[:, None] - 1 + places_L)

@@ -7,7 +7,7 @@ float32 masters of all of it (model/optimizer.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ class Trainee:
         self.gain_D = None if gain_D is None else nn.Parameter(gain_D, requires_grad=False)
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
         self._training: dict[str, nn.Parameter] = {}
+        self._recomputes = False
 
     @property
     def marker_D(self) -> torch.Tensor:  # noqa: N802
@@ -72,6 +73,25 @@ class Trainee:
         self.wrapped.base_model.set_adapter(name, inference_mode=True)
         self._require_gradients()
         yield
+
+    def recompute_layers(self) -> None:
+        """Gradient checkpointing: each layer again in backward, with the adapter on that its forward had."""
+
+        def contexts():
+            return nullcontext(), self.adapter(self.wrapped.base_model.active_adapters[0])
+
+        self._recomputes = True
+        self.backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Around forwards with gradient. Layers are recomputed in training mode only, in which they drop the KV cache
+        without an error; nothing here has dropout, so the mode changes nothing else."""
+        if self._recomputes:
+            self.backbone.model.train()
+        yield
+        if self._recomputes:
+            self.backbone.model.eval()
 
     def copy_decoder_to_encoder(self) -> None:
         """How stage 2 begins."""

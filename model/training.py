@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +66,7 @@ class Trainer:
         self.curriculum = Curriculum(config, trainee.config.num_latents)
         self.optimizer: MasterAdamW | None = None
         if config.gradient_checkpointing:
-            _checkpoint_layers(trainee)
+            trainee.recompute_layers()
 
     def enter(self, place: Place, held_out: Sequence[np.ndarray], *, keeps_encoder: bool = False) -> None:
         """Once, on coming to a place: stage 2 begins with a copied encoder (unless kept) and a measured gain."""
@@ -149,14 +148,3 @@ def step_flop(weights: int, head: int, lengths: np.ndarray, place: Place, num_la
         trained = float((lengths + s + (s + tail + 1 + lengths)).sum())
         generated = float((lengths + s - 1).sum()) if s > 1 else 0.0
     return 4.0 * weights * trained + 2.0 * weights * generated + 4.0 * head * labels
-
-
-def _checkpoint_layers(trainee: Trainee) -> None:
-    """Recompute each layer in backward, with the adapter on that its forward had: both lie in one graph."""
-
-    def contexts():
-        return nullcontext(), trainee.adapter(trainee.wrapped.base_model.active_adapters[0])
-
-    model = trainee.backbone.model
-    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
-    model.train()  # layers are recomputed only in training mode; nothing here has dropout

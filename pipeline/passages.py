@@ -35,12 +35,12 @@ def passage_files(paths: Sequence[str]) -> list[Path]:
     """Files of the paths (files, folders, globs), sorted. FileNotFoundError names a path that gives none."""
     files: list[Path] = []
     for path in paths:
-        inside = [Path(path, "**", f"*{suffix}") for suffix in SUFFIXES] if Path(path).is_dir() else [Path(path)]
-        found = [Path(name) for pattern in inside for name in glob.glob(str(pattern), recursive=True)]
+        if Path(path).is_dir():
+            found = [file for suffix in SUFFIXES for file in Path(path).rglob(f"*{suffix}")]
+        else:
+            found = [Path(path)] if Path(path).is_file() else [Path(name) for name in glob.glob(path, recursive=True)]
         if not found:
-            raise FileNotFoundError(
-                f"{path}: no passages there. Wanted {', '.join(SUFFIXES)} files, or a folder of them"
-            )
+            raise FileNotFoundError(f"no passages at {path}: wanted {', '.join(SUFFIXES)} files, or a folder of them")
         files += found
     return sorted(set(files))
 
@@ -71,7 +71,7 @@ def prepare_passages(
     seed: int,
     say: Callable[[str], None],
 ) -> None:
-    """Tokenise, cut into chunks, draw the held-out passages, write `folder`. Raises ValueError where nothing is left."""
+    """Tokenise, cut into chunks, draw the held-out passages, write `folder`. Raises ValueError if nothing is left."""
     found = Found()
     chunks: list[list[np.ndarray]] = []  # a passage each, so that none is both trained on and held out
     short = 0
