@@ -38,7 +38,8 @@ def untrained_codec(
 def calibrate(latents_NKD: torch.Tensor, config: CodecConfig) -> Statistics:
     """Channel means and deviations over all latents; a seeded orthogonal projection where D is too wide to index."""
     flat_ND = latents_NKD.float().flatten(0, 1)
-    return Statistics(flat_ND.mean(0), flat_ND.std(0), _projection(flat_ND.shape[1], config.max_embedding_width))
+    deviation_D = flat_ND.std(0, correction=min(1, len(flat_ND) - 1))  # one latent alone deviates by nothing
+    return Statistics(flat_ND.mean(0), deviation_D, _projection(flat_ND.shape[1], config.max_embedding_width))
 
 
 def base_marker(backbone: Backbone, word: str) -> torch.Tensor:
