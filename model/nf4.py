@@ -7,7 +7,6 @@ Source of the code book: bitsandbytes `quantize_4bit(quant_type="nf4")`.
 
 from __future__ import annotations
 
-import bitsandbytes.functional as bnb
 import torch
 
 BLOCK = 64
@@ -24,6 +23,8 @@ def restore(standard_BKD: torch.Tensor, mean_D: torch.Tensor, deviation_D: torch
 
 def quantise(values_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes uint8 [B, G * 32], two a byte, and scales float16 [B, G]: 4.25 bits a value. Blocks never straddle rows."""
+    import bitsandbytes.functional as bnb  # here, because training runs where it is not installed
+
     padded_BM = _whole_blocks(values_BN.float())
     codes, state = bnb.quantize_4bit(padded_BM.contiguous(), quant_type="nf4", blocksize=BLOCK)
     scales = state.absmax.clamp_max(torch.finfo(torch.float16).max).to(torch.float16)
@@ -32,6 +33,8 @@ def quantise(values_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def dequantise(codes_BC: torch.Tensor, scales_BG: torch.Tensor, num_values: int) -> torch.Tensor:
     """float32 [B, num_values], what recall reads."""
+    import bitsandbytes.functional as bnb
+
     shape = torch.Size((len(codes_BC), scales_BG.shape[1] * BLOCK))
     state = bnb.QuantState(
         absmax=scales_BG.float().reshape(-1),

@@ -32,7 +32,7 @@ def tiny_model(family: str, *, hidden_size: int = 64, seed: int = 0) -> PreTrain
         initializer_range=0.15,
         bos_token_id=0,
         eos_token_id=0,
-        pad_token_id=0,
+        pad_token_id=None,  # its embedding would be zero, and the tied head could never say it: eos is the same token
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

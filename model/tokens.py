@@ -64,6 +64,10 @@ class TextTokenizer:
         """Token ids of `text`; `<|endoftext|>` written out in it is text like any other."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on every core where the tokenizer may."""
+        return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, specials included; bytes that are no UTF-8 come back as U+FFFD."""
         return self._backend.decode(list(map(int, token_ids)), skip_special_tokens=False)

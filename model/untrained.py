@@ -29,16 +29,17 @@ def untrained_codec(
     chunks = calibration_chunks(backbone, config)
     blank = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
     probe = Codec(backbone, config, marker_D=marker_D, gain_D=None, statistics=blank)
-    gain_D = None if config.latent_gain == "raw" else _gain(backbone, _latents(probe, chunks))
+    gain_D = None if config.latent_gain == "raw" else length_gain(backbone, latents_of(probe, chunks))
     probe = Codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=blank)
-    statistics = calibrate(_latents(probe, chunks), config)
+    statistics = calibrate(latents_of(probe, chunks), config)
     return make_codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=statistics, exact=exact)
 
 
 def calibrate(latents_NKD: torch.Tensor, config: CodecConfig) -> Statistics:
     """Channel means and deviations over all latents; a seeded orthogonal projection where D is too wide to index."""
     flat_ND = latents_NKD.float().flatten(0, 1)
-    return Statistics(flat_ND.mean(0), flat_ND.std(0), _projection(flat_ND.shape[1], config.max_embedding_width))
+    deviation_D = flat_ND.std(0, correction=min(1, len(flat_ND) - 1))  # one latent alone deviates by nothing
+    return Statistics(flat_ND.mean(0), deviation_D, _projection(flat_ND.shape[1], config.max_embedding_width))
 
 
 def base_marker(backbone: Backbone, word: str) -> torch.Tensor:
@@ -54,12 +55,13 @@ def calibration_chunks(backbone: Backbone, config: CodecConfig) -> list[np.ndarr
     return [next(backbone.tokenizer.chunks(p, config.chunk_tokens)).token_ids for p in paragraphs]
 
 
-def _latents(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+def latents_of(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+    """float32 [N, K, D] on the CPU, in no particular order."""
     groups = batches([len(c) for c in chunks], BATCH)
     return torch.cat([codec.encode(*codec.pad([chunks[i] for i in group])).float().cpu() for group in groups])
 
 
-def _gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
+def length_gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
     """Constant gain that gives a latent the length of an input embedding."""
     ratio = backbone.embed.weight.float().norm(dim=-1).mean().cpu() / latents_NKD.norm(dim=-1).mean()
     return torch.full((backbone.width,), float(ratio))

@@ -1,0 +1,187 @@
+"""`nextmem train`: prepare the passages, then run the loop in this process or in Ray Train's workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+import uuid
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.output import TrainProgress
+from jobs.run_folder import RunFolder, RunSettings
+from jobs.settings import apply_settings
+from model.codec_folder import read_settings
+from model.config import CodecConfig
+from model.curriculum import TrainConfig
+from model.embedded import EMBEDDED
+from model.passages import CARD
+from model.weights import find_weights
+from pipeline.passages import prepare_passages
+
+MAX_FAILURES = 5  # of workers; each goes on from the last checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """What the command line asked for. None: what the run folder holds, else the default."""
+
+    run: str
+    data: tuple[str, ...] = ()
+    backbone: str | None = None
+    stages: str | None = None
+    init: str | None = None
+    pairs: tuple[str, ...] = ()
+    workers: int = 1
+    gpus: bool = False
+    use_ray: bool = True
+    minutes: float | None = None
+    change: bool = False
+
+
+def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
+    """Train from wherever the run stands. True: to its end; False: until the minutes were over.
+
+    Raises ValueError, FileNotFoundError or OSError for what a person can mend.
+    """
+    run = RunFolder(job.run)
+    settings = run.adopt(_asked(job, run.settings(), run.path), change=job.change)
+    if run.codec.exists():
+        _say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
+        return True
+    if not (run.data / CARD).exists():
+        _prepare(run, settings)
+    deadline = None if job.minutes is None else time.time() + 60 * job.minutes
+    run.error.unlink(missing_ok=True)
+    progress = TrainProgress(as_json=as_json)
+    try:
+        return (_with_ray if job.use_ray else _alone)(job, run, deadline, progress)
+    finally:
+        progress.close()
+
+
+def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
+    """What the run is to be: the folder's settings or the defaults, with the command line's on top."""
+    if held is None and not job.data:
+        raise ValueError(f"{path} is no run yet: name its passages with --data")
+    init = _absolute(job.init) if job.init else held.init if held else None
+    if held is None:
+        start = read_settings(init) if init else None
+        codec = CodecConfig(**start["config"]) if start else CodecConfig()
+        backbone = job.backbone or (start["backbone"] if start else EMBEDDED)
+        held = RunSettings(backbone, (), init, TrainConfig(), codec)
+    pairs = list(job.pairs) + ([f"stages={job.stages}"] if job.stages else [])
+    train, codec = apply_settings(pairs, held.train, held.codec)
+    backbone = job.backbone or held.backbone
+    backbone = _absolute(backbone) if Path(backbone).is_dir() else backbone
+    data = tuple(_absolute(path) for path in job.data) or held.data
+    asked = RunSettings(backbone, data, init, train, codec)
+    _require_fit(asked)
+    return asked
+
+
+def _require_fit(asked: RunSettings) -> None:
+    """Refuse a start codec of another shape, or of another backbone."""
+    if asked.init is None:
+        return
+    start = read_settings(asked.init)
+    if start["backbone_fingerprint"] != find_weights(asked.backbone).fingerprint:
+        raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
+    for name in ("lora_rank", "lora_targets", "marker_word"):
+        found, wanted = start["config"][name], getattr(asked.codec, name)
+        if found != wanted:
+            raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
+
+
+def _prepare(run: RunFolder, settings: RunSettings) -> None:
+    train = settings.train
+    _say(f"reading passages: {', '.join(settings.data)}")
+    prepare_passages(
+        settings.data,
+        run.data,
+        find_weights(settings.backbone).tokenizer(),
+        text_column=train.text_column,
+        chunk_tokens=settings.codec.chunk_tokens,
+        min_tokens=train.min_tokens,
+        held_out=train.held_out,
+        seed=train.seed,
+        say=_say,
+    )
+
+
+def _alone(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+    from jobs.training_loop import LoopOptions, run_loop
+
+    device = "cuda" if job.gpus else "auto"
+    return run_loop(LoopOptions(str(run.path), device, deadline), observe=progress.update, say=_say)
+
+
+def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+    """Ray's own records go to a folder of this launch alone: a torn one of an earlier launch would stop this one."""
+    from jobs.cluster import Session
+    from jobs.ray_training import fit
+
+    scratch = run.path / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    follower = _Follower(run, progress)
+    with Session() as session:
+        cluster = session.start()
+        follower.start()
+        try:
+            failure = fit(
+                {"folder": str(run.path), "deadline": deadline, "threads": max(1, cluster.cores // job.workers)},
+                workers=job.workers,
+                gpus=job.gpus,
+                name=uuid.uuid4().hex[:8],
+                storage=str(scratch),
+                max_failures=MAX_FAILURES,
+            )
+        finally:
+            follower.stop()
+    shutil.rmtree(scratch, ignore_errors=True)
+    run.raise_error()
+    if failure is not None:
+        raise RuntimeError(f"{failure} The same command goes on from the last checkpoint.")
+    return run.codec.exists()
+
+
+class _Follower(threading.Thread):
+    """Shows what the workers append to metrics.jsonl."""
+
+    def __init__(self, run: RunFolder, progress: TrainProgress):
+        super().__init__(daemon=True)
+        self.metrics, self.progress, self.over = run.metrics, progress, threading.Event()
+        self.read = self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def run(self) -> None:
+        while not self.over.wait(1.0):
+            self._show()
+        self._show()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join()
+
+    def _show(self) -> None:
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        self.read = min(self.read, size)  # a resume cuts off what will be measured again
+        with self.metrics.open("rb") if size else nullcontext() as file:
+            if file is None:
+                return
+            file.seek(self.read)
+            whole = file.read().rpartition(b"\n")[0]
+        self.read += len(whole) + bool(whole)
+        for line in whole.splitlines():
+            self.progress.update(json.loads(line))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,230 @@
+"""A training run from wherever it stands to its end: the same loop in one process and in each of Ray's workers.
+
+Every worker runs it; the first one of the group also writes. Needs torch, transformers, peft, safetensors, filelock.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from jobs.run_folder import Metrics, RunFolder, RunSettings
+from jobs.training_log import RunLog
+from model.backbone import Backbone, load_backbone
+from model.checkpoint import save_codec
+from model.codec_folder import TENSORS
+from model.curriculum import Place
+from model.passages import Passages, Sampler
+from model.sampling import write_sample
+from model.speed import body_weights, matmul_rate
+from model.trainee import Trainee
+from model.training import Group, LossError, Measured, Trainer, step_flop
+from model.untrained import calibrate, latents_of
+
+
+class StoppedError(ValueError):
+    """The run cannot go on; the message says why, and what a person can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """Where and how long, not what: `deadline` is time.time() at which to stop whole, None for never."""
+
+    folder: str
+    device: str = "auto"
+    deadline: float | None = None
+
+
+def run_loop(options: LoopOptions, *, observe: Callable[[dict], None], say: Callable[[str], None]) -> bool:
+    """Train until the end (True) or the deadline (False). Raises StoppedError on every worker alike."""
+    run = RunFolder(options.folder)
+    group = Group()
+    lock = run.lock() if group.is_first else None
+    group.sum_(torch.zeros(1, device=_group_device()))  # nobody reads before the first holds the lock
+    try:
+        return _Loop(run, options, group, observe, say).go()
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+class _Loop:
+    """What a run holds while it goes."""
+
+    def __init__(self, run: RunFolder, options: LoopOptions, group: Group, observe, say):
+        self.run, self.options, self.group, self.say = run, options, group, say
+        self.settings: RunSettings = run.settings()
+        self.config = self.settings.train
+        self.backbone = _backbone(self.settings, options.device)
+        self.weights, self.head = body_weights(self.backbone), self.backbone.head.weight.numel()
+        self.trainee = Trainee(self.backbone, self.settings.codec, seed=self.config.seed)
+        self.trainer = Trainer(self.trainee, self.config, group)
+        self.curriculum = self.trainer.curriculum
+        self.passages = Passages.open(run.data)
+        self.held_out = self.passages.held_out_chunks()
+        self.sampler = Sampler(
+            self.passages.lengths_N,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            first=self.passages.held_out,
+        )
+        self.rate = matmul_rate(self.backbone.device, self.backbone.dtype) if group.is_first else 1.0
+        self.checkpoints = run.checkpoints(self.config.keep_checkpoints)
+        self.place = self._resume()
+        self.log = RunLog(run, Metrics(run.metrics, observe), self.place) if group.is_first else None
+        self.saved_at = time.monotonic()
+
+    def go(self) -> bool:
+        if self.place.step == 0 and not self.place.is_done:
+            self._look_at_start()
+        while not self.place.is_done:
+            self._step()
+            if self.curriculum.looks_due(self.place):
+                self._look()
+            if self.curriculum.ended(self.place):
+                self._end_substage()
+            elif self._must_stop():
+                return False
+        self._finish()
+        return True
+
+    def _resume(self) -> Place:
+        saved = self.checkpoints.read(self.say if self.group.is_first else lambda line: None)
+        if saved is None:
+            if self.settings.init is not None:
+                self.trainee.load(load_file(Path(self.settings.init) / TENSORS))
+            place = self.curriculum.start()
+            self.trainer.enter(place, self.held_out, keeps_encoder=self.settings.init is not None)
+        else:
+            place = saved.place
+            self.trainee.load(saved.tensors)
+            if not place.is_done:
+                self.trainer.make_optimizer(place)
+                self.trainer.optimizer.load(saved.tensors)
+            self.say(f"going on at step {place.step} ({place.name()})")
+        if self.group.is_first:
+            self.run.forget_after(place.step)
+        return place
+
+    def _step(self) -> None:
+        place, start = self.place, time.perf_counter()
+        indices = self.sampler.batch(place.step)
+        try:
+            measured = self.trainer.step([self.passages.chunk(i) for i in indices], place)
+        except LossError as error:
+            raise StoppedError(self._not_a_number(error, indices)) from None
+        seconds = time.perf_counter() - start
+        self.place = self.curriculum.after_step(place)
+        if self.log is not None:
+            lengths = self.sampler.lengths_N[indices]
+            flop = step_flop(self.weights, self.head, lengths, place, self.settings.codec.num_latents)
+            self.log.step(
+                place,
+                measured,
+                learning_rate=self.curriculum.learning_rate(place),
+                tokens=int(lengths.sum()),
+                seconds=seconds,
+                share=flop / seconds / self.rate / self.group.size,
+                steps_left=self.curriculum.steps_left(self.place),
+            )
+
+    def _look(self) -> None:
+        measured = self.trainer.look(self.held_out, self.place)
+        self.place = self.curriculum.after_look(self.place, measured.loss)
+        if self.log is not None:
+            self.log.look(self.place, measured)
+
+    def _look_at_start(self) -> None:
+        """The backbone's own loss on the held-out text: what a useful latent must beat."""
+        plain: Measured = self.trainer.look(self.held_out, self.place, plain=True)
+        if self.log is not None:
+            self.log.plain(plain)
+
+    def _end_substage(self) -> None:
+        if self.log is not None:
+            samples = [write_sample(self.trainee, c, self.place) for c in self.held_out[: self.config.samples]]
+            self.log.end_of_substage(self.place, samples)
+        self.place = self.curriculum.next(self.place)
+        self.trainer.enter(self.place, self.held_out)
+        self._agree(self._save())
+
+    def _must_stop(self) -> bool:
+        """Write a checkpoint where one is due. The first worker's clock decides for all."""
+        late = self.options.deadline is not None and time.time() > self.options.deadline
+        old = time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
+        mine = torch.tensor([float(late), float(old)], device=self.backbone.device)
+        late, old = (self.group.sum_(mine if self.group.is_first else mine * 0) > 0).tolist()
+        if late or old or self.place.step % self.config.checkpoint_every == 0:
+            self._agree(self._save())
+        return late
+
+    def _save(self) -> str | None:
+        """The checkpoint of this place; what went wrong, in a line."""
+        self.saved_at = time.monotonic()
+        if not self.group.is_first:
+            return None
+        tensors = self.trainee.tensors()
+        if not self.place.is_done:
+            tensors |= self.trainer.optimizer.tensors()
+        try:
+            self.checkpoints.write(self.place, tensors)
+        except OSError as error:
+            kept = self.checkpoints.latest() or "none"
+            return (
+                f"the checkpoint of step {self.place.step} could not be written: {error.strerror or error}. Make room "
+                f"in {self.run.path} and run the same command again; the last good checkpoint is {kept}."
+            )
+        return None
+
+    def _agree(self, trouble: str | None) -> None:
+        """All workers stop where the first one must."""
+        failed = self.group.sum_(torch.tensor([float(trouble is not None)], device=self.backbone.device))
+        if float(failed):
+            raise StoppedError(trouble or "the first worker could not write a checkpoint")
+
+    def _not_a_number(self, error: LossError, indices) -> str:
+        kept = self.checkpoints.latest()
+        rest = f"The last good checkpoint is {kept}." if kept else "There is no checkpoint yet."
+        named = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+        return (
+            f"{error} ({self.place.name()}), in the batch of chunks {named} of {self.run.data}. {rest} "
+            f"Try a lower rate: --change --set learning_rate={self.config.learning_rate / 3:.1g}"
+        )
+
+    def _finish(self) -> None:
+        """Calibrate on held-out text and write the codec folder that `--codec` takes."""
+        if self.log is None:
+            return
+        latents_NKD = latents_of(self.trainee.codec(), self.held_out)
+        if not self.run.codec.exists():
+            save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), self.run.codec)
+        self.log.close()
+        self.say(f"trained: {self.run.codec}")
+
+
+def _backbone(settings: RunSettings, device: str) -> Backbone:
+    """sdpa attention: only verifying and recalling must round alike, and training stores no attention matrices so."""
+    return load_backbone(
+        settings.backbone,
+        precision=settings.train.precision,
+        device=device,
+        load_in_4bit=settings.codec.load_in_4bit,
+        attention="sdpa",
+    )
+
+
+def _group_device() -> torch.device:
+    nccl = torch.distributed.is_available() and torch.distributed.is_initialized()
+    nccl = nccl and torch.distributed.get_backend() == "nccl"
+    return torch.device("cuda" if nccl else "cpu")
+
+
+def write_error(folder: str, error: Exception) -> None:
+    """For the driver, which reads it when the workers are gone."""
+    RunFolder(folder).error.write_text(json.dumps({"message": str(error)}))

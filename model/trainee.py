@@ -1,0 +1,149 @@
+"""What is trained: two adapters, the marker and the gain over one frozen backbone.
+
+Shapes: D hidden width. Adapters are held in the backbone's dtype, marker and gain in float32; the optimizer keeps
+float32 masters of all of it (model/optimizer.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
+from model.backbone import Backbone
+from model.checkpoint import make_codec
+from model.codec import Codec, Statistics
+from model.config import CodecConfig
+from model.untrained import base_marker, latents_of, length_gain
+
+
+class Trainee:
+    """A codec in the making. `gain_D` is None where latents are fed back raw; else set when stage 2 begins."""
+
+    def __init__(self, backbone: Backbone, config: CodecConfig, *, seed: int = 0):
+        self.backbone, self.config = backbone, config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.wrapped = add_adapters(backbone, config)
+        self.base_D = base_marker(backbone, config.marker_word).to(backbone.device)
+        self.delta_D = nn.Parameter(torch.zeros_like(self.base_D), requires_grad=False)
+        gain_D = None if config.latent_gain == "raw" else torch.ones_like(self.base_D)
+        self.gain_D = None if gain_D is None else nn.Parameter(gain_D, requires_grad=False)
+        self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
+        self._training: dict[str, nn.Parameter] = {}
+        self._recomputes = False
+
+    @property
+    def marker_D(self) -> torch.Tensor:  # noqa: N802
+        """The start-of-decode marker in the backbone's dtype: a frozen word's embedding plus what is learned."""
+        return (self.base_D + self.delta_D).to(self.backbone.dtype)
+
+    @property
+    def end_token(self) -> int:
+        """The end-of-text id that follows the text in every target."""
+        ids = self.backbone.model.config.get_text_config().eos_token_id
+        return ids[0] if isinstance(ids, list) else ids
+
+    def train(self, stage: int, trains: str) -> dict[str, nn.Parameter]:
+        """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter, a learned
+        gain, and with `trains="both"` all of it."""
+        adapters = ("decoder",) if stage == 1 else ("encoder", "decoder") if trains == "both" else ("encoder",)
+        named = {
+            name: parameter
+            for name, parameter in self.wrapped.named_parameters()
+            if any(f".{adapter}." in name for adapter in adapters)
+        }
+        if "decoder" in adapters:
+            named["marker"] = self.delta_D
+        if stage == 2 and self.config.latent_gain == "learned":
+            named["gain"] = self.gain_D
+        self._training = named
+        self._require_gradients()
+        return named
+
+    @contextmanager
+    def adapter(self, name: str) -> Iterator[None]:
+        """One adapter on, for forwards. Both may lie in one graph: what trains keeps its gradient.
+
+        peft freezes whatever it switches off, and a leaf that is frozen when backward runs loses its gradient.
+        """
+        self.wrapped.base_model.set_adapter(name, inference_mode=True)
+        self._require_gradients()
+        yield
+
+    def recompute_layers(self) -> None:
+        """Gradient checkpointing: each layer again in backward, with the adapter on that its forward had."""
+
+        def contexts():
+            return nullcontext(), self.adapter(self.wrapped.base_model.active_adapters[0])
+
+        self._recomputes = True
+        self.backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Around forwards with gradient. Layers are recomputed in training mode only, in which they drop the KV cache
+        without an error; nothing here has dropout, so the mode changes nothing else."""
+        if self._recomputes:
+            self.backbone.model.train()
+        yield
+        if self._recomputes:
+            self.backbone.model.eval()
+
+    def copy_decoder_to_encoder(self) -> None:
+        """How stage 2 begins."""
+        tensors = adapter_tensors(self.wrapped)
+        copied = {f"encoder.{k.removeprefix('decoder.')}": v for k, v in tensors.items() if k.startswith("decoder.")}
+        set_adapter_tensors(self.wrapped, tensors | copied)
+        self._require_gradients()
+
+    def measure_gain(self, chunks) -> None:
+        """Give a latent an input embedding's length: the gain that `fixed` keeps and `learned` starts from."""
+        if self.gain_D is not None:
+            self.gain_D.data.fill_(1.0)
+            self.gain_D.data.copy_(length_gain(self.backbone, latents_of(self.codec(), chunks)))
+
+    def codec(self, statistics: Statistics | None = None) -> Codec:
+        """A codec that shares these weights as they are now."""
+        return make_codec(
+            self.backbone,
+            self.config,
+            marker_D=(self.base_D + self.delta_D).detach().cpu(),
+            gain_D=None if self.gain_D is None else self.gain_D.detach().cpu().clone(),
+            statistics=statistics or self.statistics,
+            wrapped=self.wrapped,
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that makes this trainee, on the CPU, for a checkpoint."""
+        tensors = adapter_tensors(self.wrapped) | {
+            "marker": (self.base_D + self.delta_D).detach().cpu(),
+            "delta": self.delta_D.detach().cpu().clone(),
+            "latent_mean": self.statistics.mean_D,
+            "latent_deviation": self.statistics.deviation_D,
+        }
+        return tensors if self.gain_D is None else tensors | {"gain": self.gain_D.detach().cpu().clone()}
+
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """From a checkpoint's tensors or a codec folder's. An untrained codec has no adapters: they stay fresh."""
+        if any(name.startswith("decoder.") for name in tensors):
+            set_adapter_tensors(
+                self.wrapped, {n: t for n, t in tensors.items() if n.startswith(("decoder.", "encoder."))}
+            )
+        delta_D = tensors["delta"] if "delta" in tensors else tensors["marker"] - self.base_D.cpu()
+        self.delta_D.data.copy_(delta_D)
+        if self.gain_D is not None and "gain" in tensors:
+            self.gain_D.data.copy_(tensors["gain"])
+        self.statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], None)
+        self._require_gradients()
+
+    def _require_gradients(self) -> None:
+        self.wrapped.requires_grad_(False)
+        for parameter in (self.delta_D, self.gain_D):
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        for parameter in self._training.values():
+            parameter.requires_grad_(True)

@@ -1,0 +1,150 @@
+"""One optimizer step and one look at the held-out loss, on one worker or several, with no opinion on files or Ray.
+
+Shapes: B chunks, L tokens, N trained values. Workers hold the same weights and read different rows of one global batch;
+gradients are sums over labels divided by the global number of labels, so the number of workers changes only rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.codec import batches
+from model.curriculum import Curriculum, Place, TrainConfig
+from model.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
+from model.optimizer import MasterAdamW
+from model.trainee import Trainee
+from model.untrained import calibrate, latents_of
+
+
+class LossError(ValueError):
+    """A loss or gradient that is not a number."""
+
+
+class Group:
+    """The workers of a run: torch.distributed's where it is running, else this one alone."""
+
+    def __init__(self):
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = torch.distributed.get_rank() if together else 0
+        self.size = torch.distributed.get_world_size() if together else 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """In place, over all workers."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, items: Sequence) -> Sequence:
+        """This worker's part: every size-th, so that a batch sorted by length is shared evenly."""
+        return items[self.rank :: self.size]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Means over the labels of a step or of the held-out chunks, over all workers."""
+
+    loss: float  # nats a label
+    accuracy: float  # share of labels whose teacher-forced argmax is right
+    labels: int
+    gradient_norm: float = 0.0
+
+
+class Trainer:
+    """A trainee, the optimizer of its present stage, and the group it trains in."""
+
+    def __init__(self, trainee: Trainee, config: TrainConfig, group: Group | None = None):
+        self.trainee, self.config, self.group = trainee, config, group or Group()
+        self.curriculum = Curriculum(config, trainee.config.num_latents)
+        self.optimizer: MasterAdamW | None = None
+        if config.gradient_checkpointing:
+            trainee.recompute_layers()
+
+    def enter(self, place: Place, held_out: Sequence[np.ndarray], *, keeps_encoder: bool = False) -> None:
+        """Once, on coming to a place: stage 2 begins with a copied encoder (unless kept) and a measured gain."""
+        if place.stage == 2 and place.stage_step == 0 and not keeps_encoder:
+            self.trainee.copy_decoder_to_encoder()
+            self.trainee.measure_gain(held_out)
+        if place.stage == 2 and self.config.quantise_in_loop:
+            self.calibrate(held_out, place.substage)
+        if not place.is_done and place.stage_step == 0:
+            self.make_optimizer(place)
+
+    def make_optimizer(self, place: Place) -> None:
+        named = self.trainee.train(place.stage, self.config.trains)
+        self.optimizer = MasterAdamW(named, weight_decay=self.config.weight_decay, clip=self.config.clip)
+
+    def calibrate(self, held_out: Sequence[np.ndarray], substage: int) -> None:
+        """Measure each channel's mean and deviation over the latents trained so far: the quantiser stands on them."""
+        latents_NKD = latents_of(self.trainee.codec(), held_out)
+        self.trainee.statistics = calibrate(latents_NKD[:, :substage], self.trainee.config)
+
+    def step(self, chunks: Sequence[np.ndarray], place: Place) -> Measured:
+        """One update from a global batch. Raises LossError, on every worker and before anything is changed."""
+        labels = sum(len(chunk) + 1 for chunk in chunks)
+        sums = torch.zeros(2, device=self.trainee.backbone.device)
+        for batch in self._micro_batches(chunks):
+            scored = self._score(batch, place)
+            (scored.loss / labels).backward()
+            sums += torch.stack([scored.loss.detach(), scored.correct])
+        gradient_N = self.optimizer.take_gradient()
+        total = self.group.sum_(torch.cat([gradient_N, sums.to(gradient_N)]))
+        gradient_N, (loss, correct) = total[:-2], total[-2:].tolist()
+        norm = float(gradient_N.norm())
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise LossError(f"the loss is {loss / labels} and the gradient's norm {norm} at step {place.step}")
+        self.optimizer.step(gradient_N, self.curriculum.learning_rate(place))
+        return Measured(loss / labels, correct / labels, labels, norm)
+
+    @torch.no_grad()
+    def look(self, chunks: Sequence[np.ndarray], place: Place, *, plain: bool = False) -> Measured:
+        """The held-out loss at a place, or with `plain` the backbone's own on the same labels."""
+        sums = torch.zeros(2, device=self.trainee.backbone.device)
+        for batch in self._micro_batches(chunks):
+            scored = plain_loss(self.trainee, batch) if plain else self._score(batch, place)
+            sums += torch.stack([scored.loss, scored.correct])
+        labels = sum(len(chunk) + 1 for chunk in chunks)
+        loss, correct = (self.group.sum_(sums) / labels).tolist()
+        return Measured(loss, correct, labels)
+
+    def _score(self, batch: Batch, place: Place) -> Scored:
+        if place.stage == 1:
+            return stage1_loss(self.trainee, batch)
+        return stage2_loss(self.trainee, batch, place.substage, quantise=self.config.quantise_in_loop)
+
+    def _micro_batches(self, chunks: Sequence[np.ndarray]):
+        own = self.group.share(sorted(chunks, key=len, reverse=True))
+        for group in batches([len(chunk) for chunk in own], self.config.micro_batch):
+            yield make_batch([own[i] for i in group], self.trainee.backbone.device)
+
+
+def make_batch(chunks: Sequence[np.ndarray], device: torch.device) -> Batch:
+    """Right-padded with zeros, which are never looked at."""
+    lengths = [len(chunk) for chunk in chunks]
+    ids_BL = np.zeros((len(chunks), max(lengths)), dtype=np.int64)
+    for row, chunk in zip(ids_BL, chunks, strict=True):
+        row[: len(chunk)] = chunk
+    return Batch(torch.from_numpy(ids_BL).to(device), torch.tensor(lengths, device=device))
+
+
+def step_flop(weights: int, head: int, lengths: np.ndarray, place: Place, num_latents: int) -> float:
+    """FLOP of a step through the frozen backbone: 2 a weight and position forward, as much again for the gradient of
+    the activations; generating the fed-back latents is forward only. `head`: weights of the LM head."""
+    lengths = np.asarray(lengths)
+    labels = float((lengths + 1).sum())
+    if place.stage == 1:
+        trained, generated = float((2 * lengths + 1).sum()), 0.0
+    else:
+        s = place.substage
+        tail = lengths - -(-lengths * s // num_latents)
+        trained = float((lengths + s + (s + tail + 1 + lengths)).sum())
+        generated = float((lengths + s - 1).sum()) if s > 1 else 0.0
+    return 4.0 * weights * trained + 2.0 * weights * generated + 4.0 * head * labels

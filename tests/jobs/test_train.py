@@ -1,0 +1,195 @@
+"""`nextmem train --no-ray` on a tiny backbone: the folder it leaves, going on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from runs import fresh, invoke, losses, passages, sets
+
+from jobs.run_folder import RunFolder
+from model.checkpoint import load_codec
+from model.training_state import TENSORS
+
+FORBIDDEN = ("ray", "bitsandbytes", "deltalake", "gguf", "pyarrow", "datasets", "platformdirs", "matplotlib")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return passages(tmp_path_factory.mktemp("passages"))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, data) -> Path:
+    """A run that went to its end."""
+    run = tmp_path_factory.mktemp("runs") / "done"
+    result = invoke(*fresh(run, data, "--no-ray"))
+    assert result.exit_code == 0, result.output
+    return run
+
+
+def test_a_run_leaves_its_folder_and_a_codec_that_loads(done):
+    assert [step for step, _ in losses(done)] == list(range(8))
+    ends = [row for row in RunFolder(done).rows() if row["event"] == "end"]
+    assert [(row["stage"], row["substage"]) for row in ends] == [(1, 0), (2, 1), (2, 2)]
+    for name in ("config.json", "plots/stage1.png", "plots/stage2.png", "checkpoints/latest.json"):
+        assert (done / name).is_file(), name
+    assert list((done / "tensorboard").iterdir())
+    assert len((done / "samples.jsonl").read_text().splitlines()) == 3
+    codec = load_codec(done / "codec", device="cpu")
+    assert codec.wrapped is not None and codec.statistics.deviation_D.std() > 0
+    memory = codec.memorise([np.array(codec.tokenizer.encode("Ana paid 7 to B"))])[0]
+    assert memory.fidelity is not None
+
+
+def test_the_row_of_a_step_says_how_fast_and_how_much(done):
+    row = next(row for row in RunFolder(done).rows() if row["event"] == "step")
+    assert row["tokens"] > 0 and row["tokens_per_second"] > 0 and row["memory_mb"] > 0
+    assert row["share_of_limit"] > 0 and row["steps_left"] == 7
+    assert RunFolder(done).rows()[0]["event"] == "plain"  # the backbone alone, to compare with
+
+
+def test_a_finished_run_trains_nothing_more(done):
+    before = losses(done)
+    result = invoke("train", str(done), "--no-ray")
+    assert result.exit_code == 0 and "trained to its end" in result.stderr
+    assert losses(done) == before
+
+
+@pytest.mark.parametrize("minutes", ["0.00001"])
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path, data, done, minutes):
+    run = tmp_path / "run"
+    first = invoke(*fresh(run, data, "--no-ray", "--minutes", minutes))
+    assert first.exit_code == 0 and "goes on" in first.stderr
+    while not (run / "codec").exists():
+        assert invoke("train", str(run), "--no-ray", "--minutes", minutes).exit_code == 0
+    assert losses(run) == losses(done)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, data, done):
+    """SIGKILL while it trains; the same command takes the same steps as the run that was never killed."""
+    run = tmp_path / "run"
+    words = fresh(run, data, "--no-ray", checkpoint_every=2)
+    started = subprocess.Popen([sys.executable, "-m", "jobs.cli", *words], stderr=subprocess.DEVNULL, env=_one_thread())
+    metrics = run / "metrics.jsonl"
+    while started.poll() is None and (not metrics.exists() or metrics.read_text().count('"step", ') < 4):
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert invoke("train", str(run), "--no-ray").exit_code == 0
+    assert losses(run) == losses(done)
+
+
+def test_a_torn_checkpoint_is_passed_over_and_said(tmp_path, data, done):
+    run = tmp_path / "run"
+    invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001"))
+    invoke("train", str(run), "--no-ray", "--minutes", "0.00001")
+    latest = run / "checkpoints" / RunFolder(run).checkpoints(3).latest()
+    (latest / TENSORS).write_bytes(b"torn")
+    result = invoke("train", str(run), "--no-ray")
+    assert result.exit_code == 0 and f"{latest.name} is torn" in result.stderr
+    assert losses(run) == losses(done)
+
+
+def test_other_settings_are_refused_by_name_unless_told(tmp_path, data):
+    run = tmp_path / "run"
+    invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001"))
+    refused = invoke("train", str(run), "--no-ray", *sets(learning_rate=0.1))
+    assert refused.exit_code == 1 and "learning_rate is 0.0005, asked for 0.1" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    never = invoke("train", str(run), "--no-ray", "--change", *sets(num_latents=4))
+    assert never.exit_code == 1 and "cannot change: num_latents is 2, asked for 4" in never.stderr
+    assert invoke("train", str(run), "--no-ray", "--change", *sets(learning_rate=0.1)).exit_code == 0
+    assert RunFolder(run).settings().train.learning_rate == 0.1
+
+
+def test_a_start_codec_gives_its_shape_and_its_weights(tmp_path, data, done):
+    run = tmp_path / "run"
+    words = ["train", str(run), "--data", str(data), "--no-ray", "--stage", "2", "--init", str(done / "codec")]
+    short = sets(first_substage=2, substage_steps=1, held_out=2, min_tokens=8, batch_size=4, learning_rate=1e-9)
+    assert invoke(*words, *short).exit_code == 0
+    before, after = (load_codec(folder / "codec", device="cpu") for folder in (done, run))
+    assert after.config == before.config and torch.allclose(after.marker_D, before.marker_D)
+    other = invoke("train", str(tmp_path / "other"), *words[2:], "--set", "lora_rank=8")
+    assert other.exit_code == 1 and "lora_rank 2, the run 8" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [(["short"], "tokens of the shortest chunk"), ([" "], "no readable passages"), (None, "no passages at")],
+)
+def test_passages_that_are_none_are_refused(tmp_path, texts, said):
+    path = passages(tmp_path, texts) if texts else tmp_path / "nowhere"
+    result = invoke(*fresh(tmp_path / "run", path, "--no-ray"))
+    assert result.exit_code == 1 and said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unreadable_file_is_left_out_and_said(tmp_path):
+    good = {"text": [f"Ana paid {101 * i} to B{i}" for i in range(12)]}
+    pq.write_table(pa.table(good), tmp_path / "good.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"no parquet")
+    result = invoke(*fresh(tmp_path / "run", tmp_path, "--no-ray", "--minutes", "0.00001"))
+    assert result.exit_code == 0, result.output
+    assert "bad.parquet" in result.stderr and "12 passages" in result.stderr
+
+
+def test_a_run_that_is_none_is_refused(tmp_path):
+    result = invoke("train", str(tmp_path / "run"), "--no-ray")
+    assert result.exit_code == 1 and "name its passages with --data" in result.stderr
+
+
+def test_a_loss_that_is_not_a_number_stops_with_its_batch(tmp_path, data):
+    result = invoke(*fresh(tmp_path / "run", data, "--no-ray", learning_rate=1e30, clip=1e30))
+    assert result.exit_code == 1, result.output
+    assert "in the batch of chunks" in result.stderr and "The last good checkpoint is 0000000" in result.stderr
+
+
+def test_a_full_disk_stops_with_one_line_and_keeps_what_was_good(tmp_path, data):
+    """A limit on file sizes stands in for the disk: the third checkpoint no longer fits."""
+    run = tmp_path / "run"
+    assert invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001")).exit_code == 0
+    whole = RunFolder(run).checkpoints(3).latest()
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000));"
+        "from jobs.cli import main; main(['train', sys.argv[1], '--no-ray'])"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, str(run)], capture_output=True, text=True, env=_one_thread())
+    assert done.returncode == 1 and f"the last good checkpoint is {whole}" in done.stderr
+    assert "could not be written: File too large" in done.stderr.splitlines()[-1]
+
+
+def test_training_alone_needs_neither_ray_nor_what_a_bank_needs(tmp_path, data):
+    """On a machine with torch, transformers, peft and safetensors only; JSONL needs no pyarrow."""
+    blocked = (
+        "import sys\n"
+        f"for name in {FORBIDDEN!r}: sys.modules[name] = None\n"
+        "from jobs.cli import main; main(sys.argv[1:])"
+    )
+    words = fresh(tmp_path / "run", data, "--no-ray", stage1_steps=1, substage_steps=1, quantise_in_loop=True)
+    done = subprocess.run([sys.executable, "-c", blocked, *words], capture_output=True, text=True, env=_one_thread())
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "codec" / "codec.json").read_text())["config"]["num_latents"] == 2
+
+
+def _one_thread() -> dict:
+    cache = os.environ.get("NEXTMEM_CACHE", str(Path.home() / ".cache" / "nextmem"))
+    return os.environ | {"OMP_NUM_THREADS": "1", "NEXTMEM_CACHE": cache}

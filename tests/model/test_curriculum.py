@@ -1,0 +1,83 @@
+"""The plan of a run: order, ends, rates; what a config refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.curriculum import Curriculum, Place, TrainConfig
+
+
+def walk(curriculum: Curriculum, losses=lambda place: 1.0) -> list[tuple[int, int, int]]:
+    """(stage, sub-stage, steps) as a run would go through them."""
+    place, seen = curriculum.start(), []
+    while not place.is_done:
+        place = curriculum.after_step(place)
+        if curriculum.looks_due(place):
+            place = curriculum.after_look(place, losses(place))
+        if curriculum.ended(place):
+            seen.append((place.stage, place.substage, place.substage_step))
+            place = curriculum.next(place)
+    return seen
+
+
+def test_the_papers_numbers_are_the_defaults():
+    config = TrainConfig()
+    assert (config.stage1_steps, config.curriculum, config.trains) == (3092, "progressive", "encoder")
+
+
+def test_sub_stages_follow_one_another_each_to_its_cap():
+    config = TrainConfig(stage1_steps=7, substage_steps=3, final_steps=5, patience=0)
+    assert walk(Curriculum(config, 3)) == [(1, 0, 7), (2, 1, 3), (2, 2, 3), (2, 3, 5)]
+
+
+def test_all_at_once_takes_the_same_steps_in_one_sub_stage():
+    config = TrainConfig(stage1_steps=7, substage_steps=3, final_steps=5, patience=0, curriculum="all_at_once")
+    assert walk(Curriculum(config, 3)) == [(1, 0, 7), (2, 3, 11)]
+
+
+@pytest.mark.parametrize(("stages", "seen"), [("1", [(1, 0, 7)]), ("2", [(2, 2, 3), (2, 3, 3)])])
+def test_one_stage_alone_and_a_later_start(stages, seen):
+    config = TrainConfig(stages=stages, stage1_steps=7, substage_steps=3, patience=0, first_substage=2)
+    assert walk(Curriculum(config, 3)) == seen
+
+
+def test_a_sub_stage_ends_when_its_held_out_loss_is_stable():
+    config = TrainConfig(stages="2", substage_steps=100, eval_every=10, patience=2, plateau=0.01)
+    falling = {10: 2.0, 20: 1.0, 30: 0.995, 40: 0.992}  # the last two fall by less than a hundredth of 1.0
+    place = Curriculum(config, 1).start()
+    assert walk(Curriculum(config, 1), lambda place: falling[place.substage_step]) == [(2, 1, 40)]
+    assert place.best is None
+
+
+def test_a_stable_last_sub_stage_still_gets_its_decay():
+    config = TrainConfig(stages="2", substage_steps=100, eval_every=10, patience=1, decay_steps=5, warmup_steps=0)
+    curriculum = Curriculum(config, 1)
+    assert walk(curriculum) == [(2, 1, 25)]  # best at 10, stable at 20, five more
+    end = Place(2, 1, 24, 24, 24, cap=25)
+    assert curriculum.learning_rate(end) == pytest.approx(config.learning_rate / 5)
+
+
+def test_the_rate_warms_up_at_each_stage():
+    curriculum = Curriculum(TrainConfig(warmup_steps=9, learning_rate=1.0), 3)
+    assert curriculum.learning_rate(curriculum.start()) == pytest.approx(0.1)
+    assert curriculum.learning_rate(Place(2, 2, 99, 50, 0, 3)) == 1.0
+
+
+def test_steps_left_counts_caps():
+    config = TrainConfig(stage1_steps=7, substage_steps=3)
+    assert Curriculum(config, 3).steps_left(Curriculum(config, 3).start()) == 7 + 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stages", "3"), ("curriculum", "none"), ("trains", "decoder"), ("batch_size", 0), ("learning_rate", 0.0),
+     ("precision", "fp16"), ("final_steps", 0)],
+)  # fmt: skip
+def test_nonsense_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}"):
+        TrainConfig(**{field: value})
+
+
+def test_a_first_sub_stage_past_the_last_is_refused():
+    with pytest.raises(ValueError, match="first_substage is 4"):
+        Curriculum(TrainConfig(first_substage=4), 3)

@@ -1,0 +1,151 @@
+"""Steps on a tiny backbone: what moves, what stays, what resumes, what stops."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapters import adapter_tensors
+from model.backbone import load_backbone
+from model.config import CodecConfig
+from model.curriculum import Place, TrainConfig
+from model.sampling import write_sample
+from model.trainee import Trainee
+from model.training import LossError, Trainer, step_flop
+
+CHUNKS = [np.random.default_rng(i).integers(3, 259, size=n) for i, n in enumerate((12, 16, 9, 16))]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny products gain nothing from a second thread, and wait for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer(*, precision: str = "fp32", gain: str = "raw", **settings) -> Trainer:
+    backbone = load_backbone("tiny-llama", precision=precision, device="cpu", attention="sdpa")
+    codec = CodecConfig(chunk_tokens=16, num_latents=3, lora_rank=4, latent_gain=gain)
+    return Trainer(Trainee(backbone, codec), TrainConfig(warmup_steps=0, learning_rate=3e-3, **settings))
+
+
+def moved(made: Trainer, place: Place) -> set[str]:
+    """Which of the parts a step changes."""
+    made.enter(place, CHUNKS)
+    parts = lambda: adapter_tensors(made.trainee.wrapped) | {"marker": made.trainee.marker_D} | _gain(made)  # noqa: E731
+    before = {name: tensor.detach().clone() for name, tensor in parts().items()}
+    for step in range(2):  # LoRA's A moves once B has left zero
+        made.step(CHUNKS, dataclasses.replace(place, step=step))
+    return {name.split(".")[0] for name, tensor in parts().items() if not torch.equal(tensor, before[name])}
+
+
+def _gain(made: Trainer) -> dict:
+    return {} if made.trainee.gain_D is None else {"gain": made.trainee.gain_D}
+
+
+def stage2(substage: int = 2) -> Place:
+    return Place(2, substage, 0, 0, 0, 100)
+
+
+def test_stage_1_trains_decoder_and_marker():
+    made = trainer()
+    assert moved(made, made.curriculum.start()) == {"decoder", "marker"}
+
+
+def test_stage_2_trains_the_encoder_or_both():
+    assert moved(trainer(trains="encoder"), stage2()) == {"encoder"}
+    assert moved(trainer(trains="both"), stage2()) == {"encoder", "decoder", "marker"}
+
+
+def test_a_learned_gain_moves_and_a_fixed_one_stays():
+    assert moved(trainer(gain="learned"), stage2()) == {"encoder", "gain"}
+    assert moved(trainer(gain="fixed"), stage2()) == {"encoder"}
+
+
+def test_the_encoder_starts_as_a_copy_of_the_decoder():
+    made = trainer()
+    moved(made, made.curriculum.start())
+    made.enter(stage2(1), CHUNKS)
+    tensors = adapter_tensors(made.trainee.wrapped)
+    decoder = {name.removeprefix("decoder."): t for name, t in tensors.items() if name.startswith("decoder.")}
+    assert decoder and all(torch.equal(tensors[f"encoder.{name}"], t) for name, t in decoder.items())
+
+
+def test_quantising_in_the_loop_is_calibrated_on_the_way_in():
+    made = trainer(quantise_in_loop=True)
+    made.enter(stage2(1), CHUNKS)
+    assert made.trainee.statistics.deviation_D.std() > 0
+    assert np.isfinite(made.step(CHUNKS, stage2(1)).loss)
+
+
+@pytest.mark.parametrize("place", [Place(1, 0, 0, 0, 0, 9), stage2(3)])
+def test_micro_batches_change_only_rounding(place):
+    whole, cut = trainer(micro_batch=4, trains="both"), trainer(micro_batch=1, trains="both")
+    for made in (whole, cut):
+        made.enter(place, CHUNKS)
+        made.loss = made.step(CHUNKS, place)
+    assert cut.loss.loss == pytest.approx(whole.loss.loss, rel=1e-5)
+    assert cut.loss.gradient_norm == pytest.approx(whole.loss.gradient_norm, rel=1e-4)
+
+
+@pytest.mark.parametrize("place", [Place(1, 0, 0, 0, 0, 9), stage2(3)])
+def test_recomputing_layers_in_backward_changes_nothing(place):
+    """Both adapters lie in one graph; a layer recomputed with the other one would be wrong in silence."""
+    plain, saving = trainer(trains="both"), trainer(trains="both", gradient_checkpointing=True)
+    for made in (plain, saving):
+        made.enter(place, CHUNKS)
+        made.norms = [made.step(CHUNKS, place).gradient_norm for _ in range(3)]
+    assert saving.norms == pytest.approx(plain.norms, rel=1e-4)
+
+
+def test_bf16_trains_with_float32_masters():
+    made = trainer(precision="bf16", trains="both")
+    made.enter(stage2(), CHUNKS)
+    losses = [made.step(CHUNKS, stage2()).loss for _ in range(12)]
+    assert losses[-1] < losses[0] and made.optimizer.master_N.dtype == torch.float32
+    assert adapter_tensors(made.trainee.wrapped).popitem()[1].dtype == torch.bfloat16
+
+
+def test_a_resumed_run_takes_the_very_same_steps():
+    first = trainer(trains="both", gain="learned")
+    first.enter(stage2(), CHUNKS)
+    for _ in range(3):
+        first.step(CHUNKS, stage2())
+    tensors = first.trainee.tensors() | first.optimizer.tensors()
+    second = trainer(trains="both", gain="learned")
+    second.trainee.load(tensors)
+    second.make_optimizer(stage2())
+    second.optimizer.load(tensors)
+    assert [second.step(CHUNKS, stage2()) for _ in range(3)] == [first.step(CHUNKS, stage2()) for _ in range(3)]
+
+
+def test_a_loss_that_is_not_a_number_changes_nothing():
+    made = trainer()
+    place = made.curriculum.start()
+    made.enter(place, CHUNKS)
+    made.trainee.delta_D.data[0] = float("nan")
+    before = made.optimizer.master_N.clone()
+    with pytest.raises(LossError, match="loss is nan"):
+        made.step(CHUNKS, place)
+    assert torch.equal(made.optimizer.master_N, before)
+
+
+def test_the_end_of_text_is_learned():
+    made = trainer()
+    place = made.curriculum.start()
+    made.enter(place, CHUNKS)
+    for _ in range(150):
+        measured = made.step(CHUNKS[2:3], place)
+    assert measured.accuracy == 1.0
+    assert write_sample(made.trainee, CHUNKS[2], place).exact  # which it is only if it ends where the text ends
+
+
+def test_work_is_counted_by_position():
+    lengths = np.array([10])
+    assert step_flop(1, 0, lengths, Place(1, 0, 0, 0, 0, 1), 5) == 4 * 21
+    assert step_flop(1, 0, lengths, stage2(5), 5) == 4 * (15 + 5 + 1 + 10) + 2 * 14
