@@ -50,7 +50,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def encode_again(backbone: Backbone, ids_BL: torch.Tensor, marker_D: torch.Tensor, num_latents: int) -> torch.Tensor:
-    """Latents [B, K, D] of full chunks: for each of them the text, the marker and all latents so far, from the start."""
+    """Latents [B, K, D] of full chunks: for each of them the text, the marker and all latents so far, once more."""
     marker_B1D = marker_D.expand(len(ids_BL), 1, -1)
     embeds_BSD = torch.cat([backbone.embed(ids_BL), marker_B1D], dim=1)
     for _ in range(num_latents):

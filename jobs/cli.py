@@ -62,7 +62,7 @@ def as_json_option(command: Callable) -> Callable:
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--id-column", help="Default: a column `id` where there is one; else ids are made.")
 @click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
-@click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU, or one a core.")
+@click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")

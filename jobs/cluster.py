@@ -12,11 +12,14 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = ("model", "pipeline", "jobs")
 SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors that hold every core
+LEVEL_NOTE = "Set ray log level from environment variable"  # Ray says so on every start
 PASSED_ON = ("NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
 
 
@@ -65,21 +68,38 @@ class Session:
 
         quiet()
         local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False} if _address() == "local" else {}
-        ray.init(
-            _address(),
-            runtime_env=runtime_env(staging),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **local,
-        )
+        with _stderr_without(LEVEL_NOTE):
+            ray.init(
+                _address(),
+                runtime_env=runtime_env(staging),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
 
 
 def quiet() -> None:
-    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs are in its session folder."""
+    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs stay in its folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle workers, a second of CPU each, never used
+
+
+@contextmanager
+def _stderr_without(note: str) -> Iterator[None]:
+    """Hold back what is written to stderr, by C++ too, and pass it on after, without the lines that hold `note`."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if note.encode() not in line))
 
 
 def _address() -> str:

@@ -27,9 +27,7 @@ def main() -> None:
     hit = json.loads(output("search", BANK, QUERIES[0], "-k", "1", "--json").splitlines()[0])
     say("One chunk, recalled. Exact: its hash is checked, and a patch forces what the latents alone would get wrong.")
     run("recall", BANK, "--id", hit["chunk_id"])
-    say(
-        "The same chunk from its latents alone. Before training they carry little of the text; the patch carries the rest."
-    )
+    say("The same chunk from its latents alone. Untrained, they carry little of the text; the patch carries the rest.")
     run("recall", BANK, "--id", hit["chunk_id"], "--no-patch")
     say("Is every chunk there once, and does it recall exactly?")
     run("verify", BANK, "--sample", "40")

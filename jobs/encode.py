@@ -15,16 +15,19 @@ from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision
 from pipeline import storage
+from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
+from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
+CORES_AN_ACTOR = 4  # at most, on a CPU
 MAX_UNIT_BYTES = 128_000_000
 
 
@@ -66,13 +69,14 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     tally = Tally()
     with Session() as session:
         folder, exact = _codec_folder(job, uri, session.look())
+        identity = codec_identity(folder, exact)
         plan = plan_corpus(
             [_absolute(argument) for argument in job.corpus],
             job.columns,
             unit_chunks=_unit_chunks(job, folder, session.look()),
             folder=storage.join(uri, PLAN),
         )
-        bank = _bank(uri, folder, exact, plan)
+        bank = _bank(uri, folder, identity, plan)
         finished = bank.finished_units(plan.unit_ids())
         work = plan.against(bank.documents(), finished, replacements=bank.replacements())
         began = time.monotonic()
@@ -94,13 +98,17 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
 def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tally: Tally, as_json: bool) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
-    began = None
+    began, ledger = None, RemoteLedger()
+
+    def show() -> None:
+        progress.update(max(tally.chunks, ledger.total()), tally.rejected)
+
     try:
-        outcomes = encode(work.units(), options)
-        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds):
+        outcomes = encode(work.units(), options, ledger)
+        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds, on_wait=show):
             began = began or min(outcome.started for outcome in group)
             tally.add(group)
-            progress.update(tally.chunks, tally.rejected)
+            show()
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
@@ -129,12 +137,12 @@ def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, Exac
     return str(Path(folder).absolute()), exact
 
 
-def _bank(uri: str, codec: str, exact: ExactConfig, plan: Plan) -> Bank:
+def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     """The bank, made where there is none. Refused where it carries other columns."""
     try:
         bank = Bank.open(uri)
     except FileNotFoundError:
-        return Bank.create(uri, codec_identity(codec, exact), plan.columns.fields, codec=codec)
+        return Bank.create(uri, identity, plan.columns.fields, codec=codec)
     bank.require_metadata(plan.columns.fields)
     return bank
 
@@ -157,8 +165,8 @@ def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster
 
 
 def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
-    """One actor for each thread's worth of cores: one thread each is what measures fastest (docs/decisions.md)."""
-    return max(1, cluster.cores // (job.settings.threads or 1))
+    """One actor a group of cores: an actor holds the backbone's weights, so one a core would fill a large machine."""
+    return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
 
 
 def _device(cluster: Cluster) -> str:

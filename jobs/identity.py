@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.codec_folder import read_settings
+from model.codec_folder import TOKENIZER, read_settings
 from model.config import CodecConfig, ExactConfig
+from model.tokens import TextTokenizer
 from pipeline.identity import CodecIdentity
 
 
 def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentity:
-    """What a bank's properties say of the codec in a folder."""
+    """What a bank's properties say of the codec in a folder. Raises ValueError for a torn one, FileNotFoundError."""
     settings = read_settings(codec_folder)
+    _require_tokenizer(Path(codec_folder, TOKENIZER), settings["tokenizer_fingerprint"])
     config = CodecConfig(**settings["config"])
     return CodecIdentity(
         backbone=settings["backbone"],
@@ -25,3 +27,13 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
         verify_precision=exact.precision,
         verify_margin=exact.margin,
     )
+
+
+def _require_tokenizer(path: Path, fingerprint: str) -> None:
+    """Readers chunk with the folder's tokenizer, recall decodes with the backbone's: they must be the same."""
+    try:
+        found = TextTokenizer.load(path).fingerprint
+    except Exception as error:  # what tokenizers raises has no type of its own
+        raise ValueError(f"{path} is torn: {error}. Copy the codec folder again.") from None
+    if found != fingerprint:
+        raise ValueError(f"{path} is not the codec's: its hash is {found}, not {fingerprint}. Copy the folder again.")

@@ -63,17 +63,17 @@ class Progress:
     """Chunks done of those planned, with rate and ETA: a bar on stderr, or JSON lines on stdout."""
 
     def __init__(self, total: int, *, as_json: bool):
-        self.as_json, self.total, self.start = as_json, total, time.monotonic()
+        self.as_json, self.total = as_json, total
+        self.shown, self.start = 0, time.monotonic()
         self.bar = tqdm(total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=0.5)
 
     def update(self, chunks: int, rejected: int) -> None:
         """`chunks` done so far in all. The plan only estimates, so the total grows with what is found."""
+        if not chunks:
+            self.start = time.monotonic()  # workers are loading: that is no part of the rate
         self.total = max(self.total, chunks)
-        seconds = time.monotonic() - self.start
         if self.as_json:
-            left = (self.total - chunks) * seconds / chunks if chunks else None
-            emit({"event": "progress", "chunks": chunks, "of": self.total, "rejected": rejected,
-                  "chunks_per_second": chunks / seconds if seconds else None, "eta_seconds": left})  # fmt: skip
+            self._emit(chunks, rejected)
             return
         self.bar.total = self.total
         self.bar.set_postfix(rejected=rejected, refresh=False)
@@ -81,3 +81,10 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
+
+    def _emit(self, chunks: int, rejected: int) -> None:
+        if chunks == self.shown:
+            return
+        self.shown, rate = chunks, chunks / max(time.monotonic() - self.start, 1e-9)
+        emit({"event": "progress", "chunks": chunks, "of": self.total, "rejected": rejected,
+              "chunks_per_second": rate, "eta_seconds": (self.total - chunks) / rate})  # fmt: skip

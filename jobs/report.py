@@ -43,6 +43,8 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
             ("recall", f"exact; latents carry {share(s.carried)}, patches and raw ids the rest "
                        f"({s.patch_bytes:.0f} bytes a chunk)"),
         ]  # fmt: skip
+    elif s.chunks:
+        rows.append(("recall", "not verified: these chunks have no patch, and recall is exact only by luck"))
     if s.cost_per_billion_tokens is not None:
         rows.append(("cost", f"{s.cost_per_billion_tokens:,.2f} per billion tokens"))
     return rows

@@ -19,6 +19,8 @@ from pipeline.search import Hit, nearest
 
 def run_search(uri: str, query: str, *, k: int, with_text: bool, backbone: str | None, as_json: bool) -> None:
     """Print the k best rows. Raises InexactRecall for a row whose text cannot be given."""
+    if not query.strip():
+        raise ValueError("the query is empty: give a few words to search for")
     bank = open_bank(uri)
     codec = load_bank_codec(bank, backbone=backbone)
     hits = nearest(bank, embed_query(codec, query), k)
@@ -31,7 +33,7 @@ def embed_query(codec: Codec, query: str) -> np.ndarray:
     """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks."""
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, codec.config.chunk_tokens) if len(c.token_ids)]
     if not chunks:
-        raise ValueError("the query is empty: give a few words to search for")
+        raise ValueError("the codec's tokenizer finds no token in the query: give other words to search for")
     return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ class EncodeSettings:
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("margin", "commit_seconds", "price_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be 0 or more")
 
 
 def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:

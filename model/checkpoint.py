@@ -55,7 +55,7 @@ def load_codec(
     `exact` fixes precision and margin, as a bank does. Raises ValueError where the backbone's weights are others.
     """
     settings = read_settings(folder)
-    config = CodecConfig(**settings["config"])
+    config = _config(folder, settings)
     if backbone is None:
         backbone = load_backbone(
             backbone_name or settings["backbone"],
@@ -140,6 +140,16 @@ def _settings(codec: Codec, tensors: Path) -> dict:
         "tensors_sha256": file_hash(tensors),
         "config": codec.config.as_dict(),
     }
+
+
+def _config(folder: str | Path, settings: dict) -> CodecConfig:
+    try:
+        return CodecConfig(**settings["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{Path(folder) / SETTINGS} holds no configuration that this nextmem knows: {error}. "
+            "Install the one that made the codec."
+        ) from None
 
 
 def _codec(backbone, config, tensors, identity, exact) -> Codec:

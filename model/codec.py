@@ -5,6 +5,7 @@ Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Codec:
         self.exact = exact or ExactConfig.of(backbone.precision)
         self.marker_D, self.gain_D, self.statistics, self.wrapped = marker_D, gain_D, statistics, wrapped
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
+        self._layers = _layers(wrapped)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
         self._gain_D = None if gain_D is None else gain_D.to(backbone.device, backbone.dtype)
         self._mean_D = statistics.mean_D.to(backbone.device)
@@ -129,7 +131,7 @@ class Codec:
             )
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError for an empty or overlong chunk."""
+        """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
         lengths = np.array([len(chunk) for chunk in chunks])
         if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.chunk_tokens:
             raise ValueError(
@@ -190,7 +192,7 @@ class Codec:
         readings = []
         for lead_L, chunk in zip(lead_BL, chunks, strict=True):
             lead_L = lead_L[: len(chunk)]
-            patch = make_patch(chunk, lead_L <= self.exact.margin)
+            patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
             readings.append((float((lead_L > 0).mean()), self.patches.pack(patch)))
         return readings
 
@@ -241,14 +243,34 @@ class Codec:
     def _adapter(self, name: str) -> Iterator[None]:
         """Switch on one adapter. Without adapters the backbone is both encoder and decoder."""
         if self.wrapped is not None:
-            self.wrapped.base_model.set_adapter(name, inference_mode=True)
+            from model.adapters import switch_adapter
+
+            switch_adapter(self._layers, name)
         yield
 
 
-def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices grouped so that a group holds `size` chunks of nearly one length, longest first."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return [order[start : start + size] for start in range(0, len(order), size)]
+def _layers(wrapped: PeftModel | None) -> list:
+    if wrapped is None:
+        return []
+    from model.adapters import adapter_layers  # peft takes a second to import
+
+    return adapter_layers(wrapped)
+
+
+def batches(lengths: Sequence[int], size: int, *, padding: float = math.inf) -> list[list[int]]:
+    """Indices grouped so that a group holds at most `size` chunks of nearly one length, longest first.
+
+    A group that would hold more than `padding` padded positions ends earlier: past that, one more batch is cheaper.
+    """
+    groups: list[list[int]] = []
+    padded = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        padded += lengths[groups[-1][0]] - lengths[i] if groups else 0
+        if not groups or len(groups[-1]) == size or padded > padding:
+            groups.append([])
+            padded = 0
+        groups[-1].append(i)
+    return groups
 
 
 def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from model.patch import RAW_SHARE
+
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned")
+QUANTISERS = ("nf4-standardised-64",)
+POOLINGS = ("mean-standardised",)
 ADAPTERS = ("decoder", "encoder")
 
 
@@ -25,8 +29,8 @@ class CodecConfig:
     lora_targets: str = "all-linear"
     latent_gain: str = "raw"  # raw: fed back as it is; fixed: scaled to an embedding's length; learned: a channel each
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
-    quantiser: str = "nf4-standardised-64"
-    pooling: str = "mean-standardised"
+    quantiser: str = QUANTISERS[0]
+    pooling: str = POOLINGS[0]
     max_embedding_width: int = 1024  # wider backbones are projected, so that every vector store can index a row
     load_in_4bit: bool = False  # backbone weights through bitsandbytes
 
@@ -34,7 +38,12 @@ class CodecConfig:
         _require(16 <= self.chunk_tokens <= 4096, self, "chunk_tokens", "16 to 4096")
         _require(1 <= self.num_latents <= self.chunk_tokens, self, "num_latents", "1 to chunk_tokens")
         _require(self.lora_rank >= 1, self, "lora_rank", "at least 1")
-        _require(self.latent_gain in GAINS, self, "latent_gain", f"one of {', '.join(GAINS)}")
+        _require(self.lora_alpha >= 1, self, "lora_alpha", "at least 1")
+        _require(bool(self.lora_targets), self, "lora_targets", "all-linear, or names of layers with commas between")
+        _require(bool(self.marker_word), self, "marker_word", "a word")
+        _require_one_of(GAINS, self, "latent_gain")
+        _require_one_of(QUANTISERS, self, "quantiser")
+        _require_one_of(POOLINGS, self, "pooling")
         _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
 
     def as_dict(self) -> dict:
@@ -47,10 +56,12 @@ class ExactConfig:
 
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
+    raw_share: float = RAW_SHARE  # past this share of forced positions raw ids are stored; 1: never. Rows say which
 
     def __post_init__(self):
-        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+        _require_one_of(PRECISIONS, self, "precision")
         _require(self.margin >= 0, self, "margin", "0 or more")
+        _require(0 <= self.raw_share <= 1, self, "raw_share", "0 to 1")
 
     @classmethod
     def of(cls, precision: str) -> ExactConfig:
@@ -61,3 +72,8 @@ class ExactConfig:
 def _require(holds: bool, config: object, field: str, wanted: str) -> None:
     if not holds:
         raise ValueError(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")
+
+
+def _require_one_of(values: tuple[str, ...], config: object, field: str) -> None:
+    wanted = values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+    _require(getattr(config, field) in values, config, field, wanted)

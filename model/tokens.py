@@ -147,7 +147,7 @@ def _boundary(text: str, offsets: np.ndarray, first: int, limit: int) -> int:
 
 
 def _continues(text: str, index: int, start: int) -> bool:
-    """Whether the character at `index` modifies or is joined to the one before it. `start`: where a character starts."""
+    """Whether the character at `index` modifies or is joined to the one before. `start`: where a character starts."""
     if index <= start or index >= len(text):
         return False
     char, before = text[index], text[index - 1]

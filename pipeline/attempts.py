@@ -7,9 +7,11 @@ a node may be lost under a unit that is not to blame.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import ray
+from ray.exceptions import RayActorError
 
 CRASHES_FORGIVEN = 1
 
@@ -27,6 +29,7 @@ class Ledger:
 
     def __init__(self):
         self._units: dict[str, _Unit] = {}
+        self._encoded = 0
 
     def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
         """(ranges to encode, documents to leave out). A range under way when the last attempt ended has crashed."""
@@ -42,6 +45,14 @@ class Ledger:
     def finished(self, unit_id: str) -> None:
         """The unit is written: nothing of it need be remembered."""
         self._units.pop(unit_id, None)
+
+    def encoded(self, chunks: int) -> None:
+        """So many chunks more: what a progress bar shows between one finished unit and the next."""
+        self._encoded += chunks
+
+    def total(self) -> int:
+        """Chunks encoded so far, those of a unit that was tried twice counted twice."""
+        return self._encoded
 
     def _crashed(self, unit: _Unit, crashed: tuple[int, int]) -> None:
         unit.crashes[crashed] = unit.crashes.get(crashed, 0) + 1
@@ -62,8 +73,10 @@ LedgerActor = ray.remote(num_cpus=0, max_restarts=0)(Ledger)
 class RemoteLedger:
     """A ledger that lives in an actor of its own, called as if it were here."""
 
-    def __init__(self, actor: ray.actor.ActorHandle):
-        self._actor = actor
+    def __init__(self):
+        self._actor = LedgerActor.remote()
+        self._asked: ray.ObjectRef | None = None
+        self._total = 0
 
     def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
         return ray.get(self._actor.begin.remote(unit_id, documents))
@@ -73,3 +86,15 @@ class RemoteLedger:
 
     def finished(self, unit_id: str) -> None:
         self._actor.finished.remote(unit_id)
+
+    def encoded(self, chunks: int) -> None:
+        self._actor.encoded.remote(chunks)
+
+    def total(self) -> int:
+        """The newest total there is, without waiting for a newer one, and without ending a job over it."""
+        self._asked = self._asked or self._actor.total.remote()
+        if ray.wait([self._asked], timeout=0)[0]:
+            with suppress(RayActorError):
+                self._total = ray.get(self._asked)
+            self._asked = None
+        return self._total

@@ -75,8 +75,10 @@ class Bank:
     def open(
         cls, uri: str | os.PathLike, *, version: int | None = None, storage_options: dict[str, str] | None = None
     ) -> Bank:
-        """The newest version, or a given one. Raises FileNotFoundError; ValueError for a table that isn't ours."""
+        """The newest version, or a given one. Raises FileNotFoundError; ValueError for what is no bank of ours."""
         folder = Folder(uri, storage_options)
+        if folder.is_local and os.path.isfile(folder.uri):
+            raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
             return cls(folder, DeltaTable(folder.uri, version=version, storage_options=storage_options))
         except TableNotFoundError as error:

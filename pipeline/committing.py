@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.bank import Bank
 from pipeline.commit import commit
@@ -22,19 +22,23 @@ class UnfinishableError(RuntimeError):
     """No unit of this job can be done: a full disk, a folder that may not be written to."""
 
 
-def commit_as_they_come(bank: Bank, outcomes: Iterable[Outcome], *, every: float = 5.0) -> Iterator[list[Outcome]]:
+def commit_as_they_come(
+    bank: Bank, outcomes: Iterable[Outcome], *, every: float = 5.0, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[list[Outcome]]:
     """Commit the receipts among the outcomes every few seconds; yield each group once it is committed.
 
     On KeyboardInterrupt what is finished is committed first, and the interrupt goes on. Raises UnfinishableError, after
     committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through too.
+    `on_wait` is called a few times a second while nothing comes.
     """
     arrivals: queue.Queue = queue.Queue()
-    threading.Thread(target=_pump, args=(outcomes, arrivals), daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=_pump, args=(outcomes, arrivals, stopped), daemon=True).start()
     waiting: list[Outcome] = []
     due = time.monotonic() + every
     try:
         while True:
-            arrived = _next(arrivals, due if waiting else None)
+            arrived = _next(arrivals, due if waiting else None, on_wait)
             if isinstance(arrived, Outcome):
                 waiting.append(arrived)
             over = arrived is _END or isinstance(arrived, BaseException) or _is_fatal(arrived)
@@ -50,6 +54,8 @@ def commit_as_they_come(bank: Bank, outcomes: Iterable[Outcome], *, every: float
         if waiting:
             yield _commit(bank, waiting)
         raise
+    finally:
+        stopped.set()
 
 
 def _commit(bank: Bank, outcomes: list[Outcome]) -> list[Outcome]:
@@ -64,22 +70,25 @@ def _is_fatal(arrived: object) -> bool:
     return isinstance(arrived, Outcome) and arrived.failure is not None and arrived.failure.fatal
 
 
-def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue) -> None:
+def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue, stopped: threading.Event) -> None:
+    """Until the outcomes end or nobody waits for more: an abandoned iterator of Ray Data's then stops its actors."""
     try:
         for outcome in outcomes:
             arrivals.put(outcome)
+            if stopped.is_set():
+                return
         arrivals.put(_END)
     except BaseException as error:  # handed to the thread that waits, which raises it
         arrivals.put(error)
 
 
-def _next(arrivals: queue.Queue, due: float | None):
+def _next(arrivals: queue.Queue, due: float | None, on_wait: Callable[[], None]):
     """The next arrival; None when it is time to commit. Waits in short turns, so that Ctrl-C is heard."""
     while due is None or time.monotonic() < due:
         try:
             return arrivals.get(timeout=0.2)
         except queue.Empty:
-            continue
+            on_wait()
     return None
 
 

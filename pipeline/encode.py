@@ -9,6 +9,8 @@ hold no logic of their own: it is in pipeline/read_work.py and pipeline/encode_w
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 import pickle
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from pipeline.attempts import LedgerActor, RemoteLedger
+from pipeline.attempts import RemoteLedger
 from pipeline.options import EncodeOptions
 from pipeline.outcome import Outcome
 from pipeline.units import Unit
@@ -43,28 +45,33 @@ class UnitReader:
 class UnitEncoder:
     """Ray Data actor: loads the codec once, then turns a chunked unit into a file of the bank and an outcome."""
 
-    def __init__(self, options: EncodeOptions, ledger: ray.actor.ActorHandle):
-        from pipeline.encode_work import EncodeWork  # torch and transformers: seconds that the driver need not spend
+    def __init__(self, options: EncodeOptions, ledger: RemoteLedger):
+        import torch  # and transformers, in EncodeWork: seconds that the driver need not spend
 
+        from pipeline.encode_work import EncodeWork
+
+        self.lost = torch.AcceleratorError
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
-        self.work = EncodeWork(options, RemoteLedger(ledger), worker=name)
+        self.work = EncodeWork(options, ledger, worker=name)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return _row(OUTCOME, self.work.encode(_value(row)))
+        try:
+            return _row(OUTCOME, self.work.encode(_value(row)))
+        except self.lost:  # no CUDA call of this process works any more: end it, Ray starts another
+            os._exit(1)
 
 
-def encode(units: Iterable[Unit], options: EncodeOptions) -> Iterator[Outcome]:
+def encode(units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
     """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time."""
-    ledger = LedgerActor.remote()
     window = max(WINDOW, 50 * options.actors)
     units = iter(units)
     while batch := list(itertools.islice(units, window)):
         yield from _window(batch, options, ledger)
 
 
-def _window(units: list[Unit], options: EncodeOptions, ledger: ray.actor.ActorHandle) -> Iterator[Outcome]:
+def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
     _configure()
     dataset = ray.data.from_arrow([_row(UNIT, unit) for unit in units])
     resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}
@@ -99,6 +106,7 @@ def _value(row: pa.Table) -> object:
 
 
 def _configure() -> None:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing ray.data sets it to INFO, on stderr
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS

@@ -1,7 +1,8 @@
 """What an encoder does with one chunked unit: memory rows, written to the bank's files, not committed. Knows no Ray.
 
 A document that cannot be encoded is left out alone, with its reason: when encoding raises, the documents at fault are
-found by halving. A unit that cannot be written comes back as a Failure, and the rest of the job goes on.
+found by halving. A unit that cannot be written comes back as a Failure, and the rest of the job goes on. What loses the
+device (torch.AcceleratorError) is raised: the worker must end, and the ledger finds the document at fault.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.rejected import write_rejected
 class EncodeWork:
     """Encodes chunked units with one codec and writes their files.
 
-    `begin` and `trying` and `finished` are the ledger's (pipeline/attempts.py), called as they are.
+    `begin`, `trying`, `finished` and `encoded` are the ledger's (pipeline/attempts.py), called as they are.
     """
 
     def __init__(self, options: EncodeOptions, ledger, *, worker: str):
@@ -34,7 +35,7 @@ class EncodeWork:
         if not torch.cuda.is_available():
             torch.set_num_threads(options.threads)  # Ray sets it to the actor's num_cpus, which may be another number
         codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
-        self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size)
+        self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size, on_batch=ledger.encoded)
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()
         self.limit = matmul_rate(codec.backbone.device, codec.backbone.dtype)
@@ -68,6 +69,8 @@ class EncodeWork:
             return []
         try:
             return [self.memoriser.memorise(unit.chunks.slice(begin, end - begin), unit.unit_id)]
+        except torch.AcceleratorError:  # the device is lost to this process: every document after it would fail too
+            raise
         except Exception as error:  # whatever one document provokes must not cost the others
             if last - first == 1:
                 rejected.append(self._rejection(unit, first, f"encoding it failed: {type(error).__name__}: {error}"))

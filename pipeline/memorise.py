@@ -6,9 +6,10 @@ Knows no Ray: benchmarks run it in a bare loop.
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +20,24 @@ from model.patch import text_patch
 from model.speed import body_weights, encode_flop
 from pipeline import schema
 
-BATCH = {"cpu": 32, "cuda": 256}
+BATCH = {"cpu": 64, "cuda": 256}
+PADDING = {"cpu": 256, "cuda": math.inf}  # positions padded in a batch, past which one more batch is cheaper
 
 
 class Memoriser:
     """Turns chunk tables into memory rows with one codec. `numbers` counts what was done since it was last taken."""
 
-    def __init__(self, codec: Codec, *, verify: bool = True, batch_size: int | None = None):
-        self.codec, self.verify = codec, verify
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        verify: bool = True,
+        batch_size: int | None = None,
+        on_batch: Callable[[int], None] = lambda chunks: None,
+    ):
+        self.codec, self.verify, self.on_batch = codec, verify, on_batch
         self.batch_size = batch_size or BATCH[codec.backbone.device.type]
+        self.padding = PADDING[codec.backbone.device.type]
         self._weights = body_weights(codec.backbone)
         self._numbers: Counter[str] = Counter()
 
@@ -42,7 +52,7 @@ class Memoriser:
         start = time.perf_counter()
         memories: list[Memory | None] = [None] * len(ids)
         encodable = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
-        for group in batches([len(ids[i]) for i in encodable], self.batch_size):
+        for group in batches([len(ids[i]) for i in encodable], self.batch_size, padding=self.padding):
             where = [encodable[i] for i in group]
             for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=True):
                 memories[i] = memory
@@ -63,6 +73,7 @@ class Memoriser:
             middle = len(chunks) // 2
             return self._batch(chunks[:middle]) + self._batch(chunks[middle:])
         longest, latents = max(len(chunk) for chunk in chunks), self.codec.config.num_latents
+        self.on_batch(len(chunks))
         self._numbers["positions"] += len(chunks) * (longest + latents)
         self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)
         return memories

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from overfitted import overfitted_codec
 
 from model.backbone import Backbone, load_backbone
 from model.codec import Codec
 from model.untrained import untrained_codec
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Two-layer models gain nothing from a second thread, and on a busy machine they wait for it (60 times slower)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", params=["tiny-llama", "tiny-qwen3"])
@@ -30,3 +41,9 @@ def llama() -> Backbone:
 def smollm2() -> Backbone:
     """Converted on the first use in a fresh environment (40 s), loaded in a second after."""
     return load_backbone("smollm2-135m", precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def trained() -> Codec:
+    """On eight short texts its decoder has learned: small patches, so that the latents decide."""
+    return overfitted_codec()

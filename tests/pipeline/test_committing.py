@@ -125,6 +125,23 @@ def test_ctrl_c_commits_what_is_finished_and_goes_on(bank):
     assert units([seen]) == [["unit-a", "unit-b"]]  # the summary knows of them
 
 
+def test_the_workers_are_asked_for_nothing_more_once_the_job_has_ended(bank):
+    ended, closed = threading.Event(), threading.Event()
+
+    def outcomes():
+        try:
+            yield Outcome(failure=Failure("unit-a", "/bank: No space left on device", fatal=True))
+            ended.wait(LONG)
+            yield Outcome(failure=Failure("unit-b", "/bank: No space left on device", fatal=True))
+        finally:
+            closed.set()
+
+    with pytest.raises(UnfinishableError):
+        list(commit_as_they_come(bank, outcomes(), every=0))
+    ended.set()
+    assert closed.wait(LONG)
+
+
 def test_a_unit_that_the_bank_held_already_is_not_there_twice(bank):
     twice = outcome(bank, "a")
     list(commit_as_they_come(bank, iter([twice, twice]), every=0))

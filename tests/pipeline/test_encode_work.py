@@ -6,6 +6,7 @@ import errno
 
 import numpy as np
 import pytest
+import torch
 from works import jsonl
 
 from model.tokens import TextTokenizer
@@ -142,6 +143,15 @@ def test_a_document_that_cannot_be_encoded_is_found_and_rejected_alone(works, co
     assert [(r.doc_id, r.source) for r in left_out] == [("doc-6", "corpus.jsonl:7")]
     assert left_out[0].reason == "encoding it failed: RuntimeError: the kernel does not like it"
     assert left_out[0].excerpt == "Document number 6."
+
+
+def test_a_lost_device_rejects_nobody(works, monkeypatch):
+    job = works(TEXTS)
+    raise_on(monkeypatch, job.encoder.memoriser.codec, "Hi.", torch.AcceleratorError("CUDA error: unspecified"))
+    with pytest.raises(torch.AcceleratorError):
+        job.encode()
+    job.ledger.begin(job.units[0].unit_id, 3)  # the next worker's attempt: the crash is on the record
+    assert list(rejected(job.bank)) == []
 
 
 def test_rejected_records_are_listed_beside_the_bank_with_source_and_reason(works, tmp_path):

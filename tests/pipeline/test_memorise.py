@@ -1,4 +1,4 @@
-"""A chunk table becomes memory rows: in order, whatever memory and lengths do. A byte is a token, a chunk at most 32."""
+"""A chunk table becomes memory rows in order, whatever memory and lengths do. A byte is a token, a chunk at most 32."""
 
 from __future__ import annotations
 

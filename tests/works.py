@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.encode import codec_identity
+from jobs.identity import codec_identity
 from model.config import ExactConfig
 from pipeline.attempts import Ledger
 from pipeline.bank import Bank
@@ -17,6 +17,11 @@ from pipeline.plan import plan_corpus
 from pipeline.read_work import ReadWork
 
 EXACT = ExactConfig.of("fp32")
+ARTICLES = {
+    "fox": "The quick brown fox jumps over the lazy dog, twice a day.\n",
+    "tokyo": "東京は日本の首都です。" * 3,
+    "marks": "Zu\u0308rich 👩‍👩‍👧 e\u0301clair 🇯🇵" * 4,
+}
 
 
 def jsonl(path: Path, documents: dict[str, str], **metadata: list) -> Path:

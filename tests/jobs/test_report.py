@@ -1,0 +1,55 @@
+"""What `nextmem encode` says at the end, to people and to programs."""
+
+from __future__ import annotations
+
+import json
+
+from jobs.encode import EncodeResult
+from jobs.report import print_encoded
+from pipeline.commit import Receipt
+from pipeline.outcome import Failure, Outcome
+from pipeline.summary import Tally, summarise
+from pipeline.unit_file import WrittenFile
+
+VERIFIED = {"verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "patch_bytes": 40}
+
+
+def result(numbers=VERIFIED, rejected=0, failure=None):
+    files = (WrittenFile("part-u.parquet", 4000, 4, "{}"),)
+    tally = Tally()
+    tally.add([Outcome(Receipt("u", files, documents=2, chunks=4, tokens=500, rejected=rejected), numbers=numbers)])
+    tally.add([Outcome(failure=failure)] if failure else [])
+    counts = {"held": 3, "duplicates": 0, "replaced": 1, "seconds": 10.0, "start_up_seconds": 5.0}
+    return EncodeResult(summarise(tally, **counts), tuple(tally.failures), "/banks/b", "c0dec")
+
+
+def test_a_person_reads_what_was_done_and_what_the_latents_carry(capsys):
+    print_encoded(result(), as_json=False)
+    out, err = capsys.readouterr()
+    assert "documents  2 encoded, 3 held already, 1 replaced\n" in out
+    assert "latents    75.0 % of positions right, 25.0 % of chunks whole\n" in out
+    assert "recall     exact; latents carry 50.0 %, patches and raw ids the rest (10 bytes a chunk)\n" in out
+    assert err == ""
+
+
+def test_without_verifying_recall_is_not_called_exact(capsys):
+    print_encoded(result(numbers={}), as_json=False)
+    assert "recall     not verified" in capsys.readouterr().out
+
+
+def test_what_was_left_out_is_said_on_stderr(capsys):
+    print_encoded(result(rejected=2, failure=Failure("x", "I/O error")), as_json=False)
+    assert capsys.readouterr().err == "2 rejected: see /banks/b/_rejected/\nunit x was not done: I/O error\n"
+
+
+def test_a_job_that_left_something_out_is_not_complete():
+    assert result().complete
+    assert not result(rejected=1).complete and not result(failure=Failure("x", "I/O error")).complete
+
+
+def test_json_is_one_line_with_the_failures(capsys):
+    print_encoded(result(failure=Failure("x", "I/O error")), as_json=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    record = json.loads(line)
+    assert (record["event"], record["chunks"], record["bank"]) == ("summary", 4, "/banks/b")
+    assert record["failures"] == [{"unit": "x", "reason": "I/O error"}]

@@ -1,0 +1,117 @@
+"""Loading: tiny models, model folders, 4 bits; and what is no model is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.backbone import load_backbone
+from model.bytes_tokenizer import bytes_tokenizer
+from model.tiny import tiny_model
+from model.untrained import untrained_codec
+from model.weights import find_weights
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    """A model in several safetensors files, as large ones come."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    tiny_model("tiny-qwen3").save_pretrained(folder, max_shard_size="200KB")
+    bytes_tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_tiny_backbone_has_the_same_weights_everywhere():
+    left, right = tiny_model("tiny-llama"), tiny_model("tiny-llama")
+    torch.manual_seed(5)
+    assert all(torch.equal(a, b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
+    before = torch.get_rng_state()
+    tiny_model("tiny-llama", seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tiny_backbones_are_frozen_and_say_what_they_are(tiny):
+    assert (tiny.width, tiny.vocab_size, tiny.dtype, tiny.device.type) == (64, 259, torch.float32, "cpu")
+    assert not tiny.model.training and not any(p.requires_grad for p in tiny.model.parameters())
+    assert sum(p.numel() for p in tiny.model.parameters()) < 150_000
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "attention"), [("fp32", torch.float32, "sdpa"), ("bf16", torch.bfloat16, "eager")]
+)
+def test_attention_goes_with_the_precision(precision, dtype, attention, model_folder):
+    for name in ("tiny-llama", str(model_folder)):
+        loaded = load_backbone(name, precision=precision, device="cpu")
+        assert loaded.model.config._attn_implementation == attention
+        assert (
+            loaded.precision == precision and loaded.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        )
+
+
+def test_a_sharded_model_folder_loads_and_gives_the_saved_models_states(model_folder):
+    assert len(list(model_folder.glob("*.safetensors"))) > 1
+    loaded = load_backbone(str(model_folder), precision="fp32", device="cpu")
+    ids = torch.arange(3, 40)[None]
+    assert torch.equal(loaded.model(ids).logits, tiny_model("tiny-qwen3").eval()(ids).logits)
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("naïve")) == "naïve"
+
+
+def test_the_fingerprint_is_of_the_weights_not_of_the_place(model_folder, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "elsewhere")
+    assert find_weights(str(copy)).fingerprint == find_weights(str(model_folder)).fingerprint
+    file = sorted(copy.glob("*.safetensors"))[0]
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert find_weights(str(copy)).fingerprint != find_weights(str(model_folder)).fingerprint
+    assert find_weights("tiny-llama").fingerprint != find_weights("tiny-qwen3").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("config.json", "is not a model folder: it has no config.json"),
+        ("*.safetensors", r"has no \*\.safetensors: save the model with save_pretrained first"),
+        ("model-00002-of-*.safetensors", "model-00002-of-00002.safetensors"),
+        ("tokenizer.json", r"tokenizer\.json is missing: use a backbone with a fast tokenizer"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_refused(model_folder, tmp_path, missing, words):
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    for path in broken.glob(missing):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=words):
+        load_backbone(str(broken), precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all"])
+def test_a_path_that_is_not_there_is_refused(name):
+    with pytest.raises(FileNotFoundError, match=r"is not a model folder: it has no config\.json"):
+        find_weights(name)
+
+
+def test_an_id_that_cannot_be_fetched_is_refused_in_one_line(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*args, **kwargs):
+        raise LocalEntryNotFoundError("cannot reach the hub\nmany\nmore lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ValueError, match=r"'some/model' .* could not be fetched \(cannot reach the hub\)\. Name a"):
+        find_weights("some/model")
+
+
+def test_four_bit_weights_encode_nearly_the_same(model_folder):
+    whole = load_backbone(str(model_folder), precision="fp32", device="cpu")
+    packed = load_backbone(str(model_folder), precision="fp32", device="cpu", load_in_4bit=True)
+    kinds = {type(m).__name__ for m in packed.body.modules()}
+    assert "Linear4bit" in kinds
+    codec, packed_codec = untrained_codec(whole), untrained_codec(packed)
+    ids_BL, lengths_B = codec.pad([torch.arange(3, 60).numpy()])
+    latents, packed_latents = codec.encode(ids_BL, lengths_B), packed_codec.encode(ids_BL, lengths_B)
+    similarity = torch.nn.functional.cosine_similarity(latents[:, 0], packed_latents[:, 0])
+    assert 0.5 < float(similarity) < 0.9999

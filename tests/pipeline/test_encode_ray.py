@@ -1,0 +1,69 @@
+"""The encode stage on Ray: which actor does what, and what its death costs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from pipeline import encode as encode_module
+from pipeline.attempts import RemoteLedger
+from pipeline.bank import Bank
+from pipeline.check import verify
+from pipeline.commit import commit
+from pipeline.encode import UnitEncoder, encode
+from pipeline.rejected import rejected
+
+pytestmark = pytest.mark.ray
+
+TEXTS = {f"doc-{n}": f"Document number {n}. " * 8 for n in range(8)}
+
+
+def dying_encoder(poison: str):
+    """A UnitEncoder whose process ends, as in a segmentation fault, whenever it encodes the document `poison`.
+
+    Made here and not at module level, so that Ray sends it to the actors by value: this file is not there to import.
+    """
+
+    class DyingEncoder(UnitEncoder):
+        def __init__(self, options, ledger):
+            super().__init__(options, ledger)
+            memoriser = self.work.memoriser
+            memorise = memoriser.memorise
+
+            def memorise_or_die(chunks, unit_id):
+                if poison in chunks["doc_id"].to_pylist():
+                    os._exit(1)
+                return memorise(chunks, unit_id)
+
+            memoriser.memorise = memorise_or_die
+
+    return DyingEncoder
+
+
+def encoded(job, **options):
+    """The outcomes, committed; and the bank as a reader then finds it."""
+    outcomes = list(encode(iter(job.units), replace(job.options, **options), RemoteLedger()))
+    commit(job.bank, [outcome.receipt for outcome in outcomes])
+    return outcomes, Bank.open(job.bank.folder.uri)
+
+
+def test_each_actor_has_a_gpu_of_its_own(works, ray_session):
+    job = works(TEXTS, unit_chunks=1)
+    outcomes, bank = encoded(job, gpus=True, actors=2)
+    assert {outcome.worker for outcome in outcomes} == {"gpu 0", "gpu 1"}
+    assert len(outcomes) == len(job.units) == 8
+    assert dict(bank.documents()).keys() == TEXTS.keys() and verify(bank) == []
+
+
+def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, ray_session, monkeypatch):
+    monkeypatch.setattr(encode_module, "UnitEncoder", dying_encoder("doc-1"))
+    job = works(dict(list(TEXTS.items())[:4]), unit_chunks=2)
+    assert [unit.documents for unit in job.units] == [2, 2]
+    outcomes, bank = encoded(job, actors=1)
+    assert sum(outcome.receipt.documents for outcome in outcomes) == 3
+    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and verify(bank) == []
+    assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
+        ("doc-1", "encoding it ended its worker twice: it is left out")
+    ]
