@@ -44,12 +44,12 @@ class RunLog:
         """The backbone alone, before step 0."""
         self.metrics.write({"event": "plain", "step": -1, "loss": measured.loss, "accuracy": measured.accuracy})
 
-    def end_of_substage(self, place: Place, samples: Sequence[Sample]) -> None:
+    def end_of_substage(self, place: Place, samples: Sequence[Sample], *, by: str) -> None:
+        """`by`: what ended it, the plateau rule or the cap."""
         where = {"step": place.step - 1, "at_end": place.step, "stage": place.stage, "substage": place.substage}
-        ended = "cap" if place.stale == 0 or place.best is None else "plateau or cap"
         exact = sum(sample.exact for sample in samples)
         self.metrics.write(
-            {"event": "end", **where, "steps": place.substage_step, "by": ended, "held_out_loss": place.best,
+            {"event": "end", **where, "steps": place.substage_step, "by": by, "held_out_loss": place.best,
              "samples_exact": exact, "samples": len(samples)}
         )  # fmt: skip
         with self.run.samples.open("a") as file:

@@ -149,7 +149,8 @@ class _Loop:
     def _end_substage(self) -> None:
         if self.log is not None:
             samples = [write_sample(self.trainee, c, self.place) for c in self.held_out[: self.config.samples]]
-            self.log.end_of_substage(self.place, samples)
+            stable = self.config.patience and self.place.stale >= self.config.patience
+            self.log.end_of_substage(self.place, samples, by="plateau" if stable else "cap")
         self.place = self.curriculum.next(self.place)
         self.trainer.enter(self.place, self.held_out)
         self._agree(self._save())
