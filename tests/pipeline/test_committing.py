@@ -107,7 +107,15 @@ def test_what_the_workers_raise_comes_through_after_committing_what_is_finished(
     assert held(bank) == {"a": 2}
 
 
-def test_ctrl_c_commits_what_is_finished_and_goes_on(bank):
+@pytest.fixture
+def ctrl_c():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background and were started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_commits_what_is_finished_and_goes_on(bank, ctrl_c):
     waiting = threading.Event()
 
     def outcomes():
