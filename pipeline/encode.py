@@ -25,7 +25,7 @@ from pipeline.units import Unit
 
 WINDOW = 4000  # units handed to Ray at once: a million one-block items cost minutes and gigabytes
 UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
-READERS_A_GPU = 4  # at most; a reader chunks about 2 MB of text a second
+READERS_A_GPU = 4  # at most: Ray Data adds readers while encoders wait; not tuned on a GPU yet
 NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
 INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
 
