@@ -1,0 +1,57 @@
+"""`nextmem encode`: its arguments."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.commands.options import as_json_option
+
+
+@click.command()
+@click.argument("corpus", nargs=-1, required=True)
+@click.argument("bank")
+@click.option("--codec", type=click.Path(), help="Codec folder. Default: the bank's own, or the backbone's.")
+@click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--id-column", help="Default: a column `id` where there is one; else ids are made.")
+@click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
+@click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
+@click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
+@click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
+@as_json_option
+def encode(
+    corpus, bank, codec, backbone, text_column, id_column, columns, actors, keep_text, no_verify, pairs, as_json
+):
+    """Encode CORPUS (files, folders, globs, hf:NAME; Parquet, JSONL, text) into the memory bank BANK.
+
+    Run the same command again to go on where it stopped, or to add what is new.
+    """
+    from jobs.encode import EncodeJob, run_encode
+    from jobs.report import print_encoded
+    from jobs.settings import EncodeSettings, apply_settings
+    from model.config import CodecConfig
+    from pipeline.documents import Columns
+
+    settings, config = apply_settings(pairs, EncodeSettings(), CodecConfig())
+    carry = tuple(name.strip() for name in columns.split(",") if name.strip())
+    job = EncodeJob(
+        corpus=corpus,
+        bank=bank,
+        columns=Columns(text=text_column, id=id_column, carry=carry),
+        settings=settings,
+        config=config,
+        codec=codec,
+        backbone=backbone,
+        actors=actors,
+        keep_text=keep_text,
+        verify=not no_verify,
+    )
+    try:
+        result = run_encode(job, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; what was finished is committed. Run the same command again to go on.", err=True)
+        raise
+    print_encoded(result, as_json=as_json)
+    if not result.complete:
+        raise click.exceptions.Exit(1)
