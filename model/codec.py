@@ -6,8 +6,7 @@ Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,10 +124,8 @@ class Codec:
     @torch.inference_mode()
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Latents [B, K, D] of right-padded token ids, in the backbone's dtype."""
-        with self._adapter("encoder"):
-            return encode_latents(
-                self.backbone, ids_BL, lengths_B, self._marker_D, self._gain_D, self.config.num_latents
-            )
+        self._switch("encoder")
+        return encode_latents(self.backbone, ids_BL, lengths_B, self._marker_D, self._gain_D, self.config.num_latents)
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
@@ -186,9 +183,9 @@ class Codec:
         return torch.cat([latents, self._marker_D.expand(len(latents), 1, -1)], dim=1)
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
-        with self._adapter("decoder"):
-            prefix = self.prefix(self.dequantise(codes_BC, scales_BG))
-            lead_BL = read_tokens(self.backbone, prefix, ids_BL).lead_BL.cpu().numpy()
+        self._switch("decoder")
+        prefix = self.prefix(self.dequantise(codes_BC, scales_BG))
+        lead_BL = read_tokens(self.backbone, prefix, ids_BL).lead_BL.cpu().numpy()
         readings = []
         for lead_L, chunk in zip(lead_BL, chunks, strict=True):
             lead_L = lead_L[: len(chunk)]
@@ -215,8 +212,8 @@ class Codec:
         forced_BL = np.stack([np.pad(f, (0, longest - len(f)), constant_values=-1) for f in forced])
         if len(forced) == 1:  # a batch of one rounds differently from every other batch, so it is drafted as two
             prefix_BSD, forced_BL = prefix_BSD.repeat(2, 1, 1), forced_BL.repeat(2, axis=0)
-        with self._adapter("decoder"):
-            tokens = draft_tokens(self.backbone, prefix_BSD, torch.from_numpy(forced_BL).to(prefix_BSD.device))
+        self._switch("decoder")
+        tokens = draft_tokens(self.backbone, prefix_BSD, torch.from_numpy(forced_BL).to(prefix_BSD.device))
         return [row[: len(f)] for row, f in zip(tokens.cpu().numpy(), forced, strict=False)]
 
     def _mend(self, rows, drafted, prefix_BSD, forced, found) -> None:
@@ -233,20 +230,18 @@ class Codec:
 
     def _first_disagreement(self, prefix_SD, tokens_L, forced_L) -> tuple[int | None, int]:
         ids = torch.from_numpy(np.ascontiguousarray(tokens_L)).to(prefix_SD.device)[None]
-        with self._adapter("decoder"):
-            argmax_L = read_tokens(self.backbone, prefix_SD[None], ids).argmax_BL[0].cpu().numpy()
+        self._switch("decoder")
+        argmax_L = read_tokens(self.backbone, prefix_SD[None], ids).argmax_BL[0].cpu().numpy()
         wanted_L = np.where(forced_L >= 0, forced_L, argmax_L)
         wrong = np.flatnonzero(wanted_L != tokens_L)
         return (int(wrong[0]), int(wanted_L[wrong[0]])) if len(wrong) else (None, -1)
 
-    @contextmanager
-    def _adapter(self, name: str) -> Iterator[None]:
-        """Switch on one adapter. Without adapters the backbone is both encoder and decoder."""
+    def _switch(self, name: str) -> None:
+        """To one adapter's weights. Without adapters the backbone is both encoder and decoder."""
         if self.wrapped is not None:
             from model.adapters import switch_adapter
 
             switch_adapter(self._layers, name)
-        yield
 
 
 def _layers(wrapped: PeftModel | None) -> list:

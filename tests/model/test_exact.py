@@ -162,8 +162,8 @@ def test_encoder_and_decoder_adapters_are_switched(trained, chunks):
     latents_BKD = trained.encode(ids_BL, lengths_B)
     trained.recall([stored(memory, chunk) for memory, chunk in zip(trained.memorise(chunks), chunks, strict=True)])
     assert torch.equal(trained.encode(ids_BL, lengths_B), latents_BKD)  # whichever adapter was on before
-    with trained._adapter("decoder"):
-        other = encode_latents(trained.backbone, ids_BL, lengths_B, trained.marker_D, trained.gain_D, 15)
+    trained._switch("decoder")
+    other = encode_latents(trained.backbone, ids_BL, lengths_B, trained.marker_D, trained.gain_D, 15)
     assert not torch.allclose(other, latents_BKD, atol=1e-2)
 
 
