@@ -31,7 +31,7 @@ SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for a submitted command
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What there is to work with."""
+    """What there is to work with, now: an autoscaling cluster may have no node up yet."""
 
     gpus: int
     cores: int  # real ones on this machine, or the cluster's CPUs
@@ -39,9 +39,15 @@ class Cluster:
 
 
 class Session:
-    """Ray for the length of a job, started when it is first needed. A session that runs already is left running."""
+    """Ray for the length of a job, started when it is first needed. A session that runs already is left running.
 
-    def __init__(self):
+    `pool`: count only nodes with the label pool=... ValueError on this machine alone, which has no labels.
+    """
+
+    def __init__(self, pool: str | None = None):
+        if pool and _address() == "local" and not _is_running():
+            raise ValueError(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
+        self.pool = pool
         self._staging: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> Session:
@@ -60,14 +66,19 @@ class Session:
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
-        import ray
 
         if not _is_running():
             self._staging = tempfile.TemporaryDirectory(prefix="nextmem-")
             self._init(beside_the_job(runtime_env(Path(self._staging.name))))
-        resources = ray.cluster_resources()
         is_local = _address() == "local"
-        return Cluster(int(resources.get("GPU", 0)), cores() if is_local else int(resources.get("CPU", 1)), is_local)
+        return Cluster(self._count("GPU"), cores() if is_local else max(1, self._count("CPU")), is_local)
+
+    def _count(self, resource: str) -> int:
+        import ray
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return int(sum(node["Resources"].get(resource, 0) for node in nodes
+                       if self.pool in (None, node.get("Labels", {}).get("pool"))))  # fmt: skip
 
     def _init(self, environment: dict | None) -> None:
         import ray
