@@ -60,7 +60,8 @@ def require_cluster_paths(command: Command) -> None:
     run, backbone = str(command.parameters.get("run", "")), str(command.parameters.get("backbone") or "")
     if "://" in run:
         raise ValueError(f"run {run!r} is no folder: give {_wanted('run')}")
-    if backbone.startswith((".", "~")) or (Path(backbone).is_dir() and not Path(backbone).is_absolute()):
+    is_folder_here = bool(backbone) and not backbone.startswith("/") and Path(backbone).is_dir()
+    if backbone.startswith((".", "~")) or is_folder_here:
         raise ValueError(f"backbone {backbone!r} would be another place on the cluster: give {_wanted('backbone')}")
 
 
