@@ -18,6 +18,7 @@ from jobs.cluster import PASSED_ON, runtime_env
 from jobs.job_server import Job, JobServer
 
 PATHS = {"encode": ("corpus", "bank", "codec"), "train": ("run", "data", "init")}
+FOLDERS = ("codec", "run", "data", "init")  # read and written through the file system
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as Ctrl-C: what is finished is committed
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "ACCESS_KEY", "API_KEY")
 
@@ -51,15 +52,13 @@ def submit(server: JobServer, command: Command, variables: dict[str, str]) -> st
 
 
 def require_cluster_paths(command: Command) -> None:
-    """Refuse what would name another place on the cluster than here, and a run folder in an object store."""
+    """Refuse what would name another place on the cluster than here, and object stores where a folder is wanted."""
     for name in PATHS[command.words[0]]:
         value = command.parameters[name]
         for path in value if isinstance(value, tuple) else (value,):
-            if path and not _is_clear(str(path)):
+            if path and not _is_clear(str(path), name):
                 raise ValueError(f"{name} {path!r} would be another place on the cluster: give {_wanted(name)}")
-    run, backbone = str(command.parameters.get("run", "")), str(command.parameters.get("backbone") or "")
-    if "://" in run:
-        raise ValueError(f"run {run!r} is no folder: give {_wanted('run')}")
+    backbone = str(command.parameters["backbone"] or "")
     is_folder_here = bool(backbone) and not backbone.startswith("/") and Path(backbone).is_dir()
     if backbone.startswith((".", "~")) or is_folder_here:
         raise ValueError(f"backbone {backbone!r} would be another place on the cluster: give {_wanted('backbone')}")
@@ -75,16 +74,15 @@ def require_public(variables: dict[str, str]) -> None:
             )
 
 
-def _is_clear(path: str) -> bool:
-    return path.startswith(("hf:", "/")) or "://" in path
+def _is_clear(path: str, name: str) -> bool:
+    return path.startswith("/") or (name not in FOLDERS and (path.startswith("hf:") or "://" in path))
 
 
 def _wanted(name: str) -> str:
     shared = "an absolute path that every node sees"
-    return {
-        "run": f"{shared} (EFS, NFS, a volume); training does not write to object stores",
-        "backbone": f"{shared}, or a name",
-    }.get(name, f"s3://..., or {shared}")
+    if name == "backbone":
+        return f"a name, or {shared}"
+    return f"{shared}; object stores hold corpora and banks only" if name in FOLDERS else f"s3://..., or {shared}"
 
 
 def _next_id(command: Command, server: JobServer) -> str:
