@@ -191,19 +191,27 @@ def checked(words: list[str]) -> Command:
     return command
 
 
-def commands_in_the_guide() -> list[str]:
+def commands_in_the_guide(program: str = "nextmem") -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.S | re.M)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.partition("  #")[0].strip() for line in lines if line.startswith("nextmem ")]
+    return [line.partition("  #")[0].strip() for line in lines if line.startswith(f"{program} ")]
 
 
-@pytest.mark.parametrize("line", commands_in_the_guide() if GUIDE.exists() else [])
+@pytest.mark.parametrize("line", commands_in_the_guide())
 def test_every_command_of_the_guide_is_one_that_nextmem_takes(line):
     _, verb, *arguments = shlex.split(line)
     context = main.commands[verb].make_context(verb, list(arguments))
     if verb == "submit":
         checked(["nextmem", *context.params["words"]])
     assert isinstance(context, click.Context)
+
+
+@pytest.mark.parametrize("line", commands_in_the_guide("ray"))
+def test_every_ray_command_of_the_guide_is_one_that_ray_takes(line):
+    from ray.scripts.scripts import cli
+
+    _, verb, *arguments = shlex.split(line.partition(" >")[0])
+    cli.commands[verb].make_context(verb, [str(CLUSTER) if word == "cluster.yaml" else word for word in arguments])
 
 
 def test_the_guide_shows_the_whole_way():

@@ -11,8 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -85,6 +87,41 @@ class RayCluster:
             except requests.RequestException:
                 time.sleep(0.2)
         raise AssertionError("the head did not start")
+
+
+class BreakingProxy:
+    """A forwarded port that breaks the first connection that follows a log, in the middle of it."""
+
+    def __init__(self, target: str):
+        self.target, self.broken = int(target.rpartition(":")[2]), False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self.listener.accept()
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", self.target)) as far:
+            asked = near.recv(65536)
+            limit = 600 if b"/logs/tail" in asked and not self.broken else None  # past the handshake, into the log
+            self.broken = self.broken or limit is not None
+            far.sendall(asked)
+            threading.Thread(target=_pour, args=(near, far, None), daemon=True).start()
+            _pour(far, near, limit)
+
+
+def _pour(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+    passed = 0
+    with suppress(OSError):
+        while data := source.recv(256):
+            sink.sendall(data)
+            passed += len(data)
+            if limit is not None and passed > limit:
+                sink.shutdown(socket.SHUT_RDWR)
+                return
 
 
 def _session(pid: int) -> int | None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clusters import PATIENCE, ROOT, RayCluster
+from clusters import PATIENCE, ROOT, BreakingProxy, RayCluster
 from runs import SHORT, passages, sets
 
+from jobs.job_server import JobServer
 from pipeline.bank import Bank
 from pipeline.check import verify
 
@@ -176,6 +177,24 @@ def test_the_token_is_in_no_log_and_no_runtime_environment(story, cluster):
     assert cluster.token not in story["log"].out
 
 
+def test_a_log_whose_connection_breaks_off_is_shown_once(story, nextmem, cluster):
+    job = story["first"].records[0]["id"]
+    proxy = BreakingProxy(cluster.url)
+    ended = nextmem("logs", job, "--follow", "--address", proxy.url)
+    assert proxy.broken and ended.out == story["log"].out
+    assert ended.code == 1 and f"{job} STOPPED; the same command goes on" in ended.err
+
+
+def test_two_submissions_at_the_same_moment_are_one(cluster, monkeypatch):
+    """Both have seen no earlier one, so both ask for the same id."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", cluster.url)
+    server = JobServer(None)
+    server.submit("echo", "echo", "encode-0123456789-1", {})
+    with pytest.raises(FileExistsError, match="encode-0123456789-1 has just been submitted by another"):
+        server.submit("echo", "echo", "encode-0123456789-1", {})
+
+
 def test_what_a_job_refuses_is_shown_and_is_the_exit_code(nextmem):
     ended = nextmem("submit", "--follow", "--", "encode", "/nowhere.jsonl", nextmem.folder / "none", *TINY)
     assert ended.code == 1 and "/nowhere.jsonl does not exist: give a file" in ended.out
@@ -222,11 +241,11 @@ def test_encode_joins_the_cluster_by_its_address_and_will_not_take_cpus_for_gpus
 
 
 def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, cluster):
-    """The cluster has no GPU at all, then one of another pool, then one of theirs."""
+    """The cluster has no GPU at all, then one of another pool, then one of theirs, where two were asked for."""
     bank = nextmem.folder / "waited"
-    words = ("encode", SAMPLES, bank, "--backbone", "tiny-llama", "--gpus", "--actors", 1, "--pool", "encode")
+    words = ("encode", SAMPLES, bank, "--backbone", "tiny-llama", "--gpus", "--actors", 2, "--pool", "encode")
     job = nextmem("submit", "--json", "--", *words).records[0]["id"]
-    wait_for_log(nextmem, job, "waiting for 1 GPUs on nodes with the label pool=encode; 0 in the cluster now")
+    wait_for_log(nextmem, job, "waiting for 2 GPUs on nodes with the label pool=encode; 0 in the cluster now")
     cluster.add_node(cpus=2, gpus=1, pool="train")
     wait_for_nodes(cluster, 3)
     cluster.add_node(cpus=2, gpus=1, pool="encode")
@@ -235,8 +254,9 @@ def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, clu
     assert len(rows(bank)) == CHUNKS
     pools = {node["node_id"]: node["labels"].get("pool") for node in listed(cluster, "nodes")}
     encoders = [actor for actor in listed(cluster, "actors") if "UnitEncoder" in actor["class_name"]]
-    newest = max(encoders, key=lambda actor: actor["job_id"])
-    assert pools[newest["node_id"]] == "encode"
+    newest = max(actor["job_id"] for actor in encoders)
+    placed = {pools[actor["node_id"]] for actor in encoders if actor["job_id"] == newest and actor["node_id"]}
+    assert placed == {"encode"}
 
 
 def listed(cluster: RayCluster, what: str) -> list[dict]:

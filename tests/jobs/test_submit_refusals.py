@@ -86,8 +86,15 @@ def test_the_address_given_wins_over_the_variables_and_ours_over_rays(monkeypatc
         JobServer("http://127.0.0.1:3/")
 
 
+class Silent(http.server.BaseHTTPRequestHandler):
+    """Knows no GET, and does not tell of it on stderr."""
+
+    def log_message(self, *_):
+        pass
+
+
 def test_an_address_where_something_else_answers(refused):
-    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Silent)
     threading.Thread(target=server.handle_request, daemon=True).start()
     line = refused("jobs", "--address", f"http://127.0.0.1:{server.server_port}")
     assert "is no Ray dashboard (HTTP 501): check --address" in line
