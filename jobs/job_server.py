@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # Ray's own, and where `ray dashboard cluster.yaml` forwards to
-ANSWER_SECONDS = 15
+ANSWER_SECONDS = (10, 60)  # to connect; to answer: a head that is busy starting nodes takes its time
+AGENT_SECONDS, NO_AGENT = 120, "No available agent"  # a head that has just started answers before it can take jobs
 COMMAND = "nextmem"  # the metadata field that holds the submitted command
 
 
@@ -47,13 +49,21 @@ class JobServer:
 
     def submit(self, command: str, entrypoint: str, submission_id: str, environment: dict) -> None:
         """Raises FileExistsError where the id was used, by a submission made at the same moment."""
-        with self._plain(submission_id):
-            self._client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=submission_id,
-                runtime_env=environment,
-                metadata={COMMAND: command},
-            )
+        end = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                with self._plain(submission_id):
+                    self._client.submit_job(
+                        entrypoint=entrypoint,
+                        submission_id=submission_id,
+                        runtime_env=environment,
+                        metadata={COMMAND: command},
+                    )
+                return
+            except RuntimeError as error:
+                if NO_AGENT not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(1)
 
     def jobs(self) -> list[Job]:
         """All submitted jobs that the cluster remembers, oldest first."""

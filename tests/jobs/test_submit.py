@@ -35,6 +35,7 @@ class Ended:
 
     @property
     def records(self) -> list[dict]:
+        assert self.out, self.err
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -243,7 +244,10 @@ def test_encode_joins_the_cluster_by_its_address_and_will_not_take_cpus_for_gpus
 def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, cluster):
     """The cluster has no GPU at all, then one of another pool, then one of theirs, where two were asked for."""
     bank = nextmem.folder / "waited"
-    words = ("encode", SAMPLES, bank, "--backbone", "tiny-llama", "--gpus", "--actors", 2, "--pool", "encode")
+    corpus = nextmem.folder / "six.jsonl"
+    corpus.write_text("".join(SAMPLES.read_text().splitlines(keepends=True)[:6]))
+    fast = sets(precision="fp32", unit_chunks=32)  # these GPUs are not there
+    words = ("encode", corpus, bank, "--backbone", "tiny-llama", "--gpus", "--actors", 2, "--pool", "encode", *fast)
     job = nextmem("submit", "--json", "--", *words).records[0]["id"]
     wait_for_log(nextmem, job, "waiting for 2 GPUs on nodes with the label pool=encode; 0 in the cluster now")
     cluster.add_node(cpus=2, gpus=1, pool="train")
@@ -251,7 +255,7 @@ def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, clu
     cluster.add_node(cpus=2, gpus=1, pool="encode")
     ended = nextmem("logs", job, "--follow")
     assert ended.code == 0, ended.out
-    assert len(rows(bank)) == CHUNKS
+    assert len(list(Bank.open(bank).documents())) == 6 and verify(Bank.open(bank)) == []
     pools = {node["node_id"]: node["labels"].get("pool") for node in listed(cluster, "nodes")}
     encoders = [actor for actor in listed(cluster, "actors") if "UnitEncoder" in actor["class_name"]]
     newest = max(actor["job_id"] for actor in encoders)
