@@ -12,7 +12,9 @@ import click
 
 from jobs.commands.encode import encode
 from jobs.commands.read import export, info, recall, search, verify
+from jobs.commands.submit import jobs, logs, stop, submit
 from jobs.commands.train import train
+from jobs.token import join_with_token
 
 TROUBLE = "NEXTMEM_DEBUG=1 shows where it happened."
 
@@ -51,9 +53,10 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    join_with_token()
 
 
-for command in (encode, recall, search, export, info, verify, train):
+for command in (encode, recall, search, export, info, verify, train, submit, jobs, logs, stop):
     main.add_command(command)
 
 

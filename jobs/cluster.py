@@ -1,12 +1,14 @@
 """Start Ray, or join the cluster that RAY_ADDRESS names, with our packages as the workers' working_dir.
 
 Without the working_dir a stray model.py in the user's folder would shadow ours inside Ray's workers. It is a staged
-copy of the three packages, so that a checkout and an installed wheel behave alike.
+copy of the three packages, so that a checkout and an installed wheel behave alike. A job that was submitted has them
+already: its submitter sent them, for the command and its workers alike.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -20,12 +22,16 @@ from pathlib import Path
 PACKAGES = ("model", "pipeline", "jobs")
 SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors that hold every core
 LEVEL_NOTE = "Set ray log level from environment variable"  # Ray says so on every start
-PASSED_ON = ("NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
+PASSED_ON = (  # where things lie; never a credential: a runtime environment is shown on the dashboard and logged
+    "NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",
+    "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+)  # fmt: skip
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for a submitted command, to the job's runtime environment
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What there is to work with."""
+    """What there is to work with, now: an autoscaling cluster may have no node up yet."""
 
     gpus: int
     cores: int  # real ones on this machine, or the cluster's CPUs
@@ -33,9 +39,15 @@ class Cluster:
 
 
 class Session:
-    """Ray for the length of a job, started when it is first needed. A session that runs already is left running."""
+    """Ray for the length of a job, started when it is first needed. A session that runs already is left running.
 
-    def __init__(self):
+    `pool`: count only nodes with the label pool=... ValueError on this machine alone, which has no labels.
+    """
+
+    def __init__(self, pool: str | None = None):
+        if pool and _address() == "local" and not _is_running():
+            raise ValueError(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
+        self.pool = pool
         self._staging: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> Session:
@@ -54,16 +66,21 @@ class Session:
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
-        import ray
 
         if not _is_running():
             self._staging = tempfile.TemporaryDirectory(prefix="nextmem-")
-            self._init(Path(self._staging.name))
-        resources = ray.cluster_resources()
+            self._init(beside_the_job(runtime_env(Path(self._staging.name))))
         is_local = _address() == "local"
-        return Cluster(int(resources.get("GPU", 0)), cores() if is_local else int(resources.get("CPU", 1)), is_local)
+        return Cluster(self._count("GPU"), cores() if is_local else max(1, self._count("CPU")), is_local)
 
-    def _init(self, staging: Path) -> None:
+    def _count(self, resource: str) -> int:
+        import ray
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return int(sum(node["Resources"].get(resource, 0) for node in nodes
+                       if self.pool in (None, node.get("Labels", {}).get("pool"))))  # fmt: skip
+
+    def _init(self, environment: dict | None) -> None:
         import ray
 
         quiet()
@@ -71,7 +88,7 @@ class Session:
         with _stderr_without(LEVEL_NOTE):
             ray.init(
                 _address(),
-                runtime_env=runtime_env(staging),
+                runtime_env=environment,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **local,
@@ -106,6 +123,15 @@ def _address() -> str:
     return os.environ.get("RAY_ADDRESS") or "local"
 
 
+def beside_the_job(ours: dict) -> dict | None:
+    """What a submitted command may add to its job's runtime environment: Ray refuses whatever both of them set."""
+    job = json.loads(os.environ.get(SUBMITTED, "{}")).get("runtime_env", {})
+    if "working_dir" in job:
+        return None
+    held = job.get("env_vars") or {}
+    return ours | {"env_vars": {name: value for name, value in ours["env_vars"].items() if name not in held}}
+
+
 def _is_running() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
@@ -117,7 +143,7 @@ def _local_gpus() -> int:
 
 
 def runtime_env(staging: Path) -> dict:
-    """The runtime environment of every worker: our packages, staged, and the variables that say where caches are."""
+    """The runtime environment of every worker: our packages, staged, and the variables that say where things lie."""
     target = staging / "working_dir"
     for package in PACKAGES:
         source = Path(importlib.util.find_spec(package).origin).parent

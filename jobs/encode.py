@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ class EncodeJob:
     codec: str | None = None
     backbone: str | None = None
     actors: int | None = None
+    gpus: bool | None = None  # None: where there are any
+    pool: str | None = None  # encoders only on nodes with the label pool=...
     keep_text: bool = False
     verify: bool = True
 
@@ -67,13 +70,15 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     started = time.monotonic()
     uri = storage.absolute(job.bank)
     tally = Tally()
-    with Session() as session:
-        folder, exact = _codec_folder(job, uri, session.look())
+    with Session(job.pool) as session:
+        cluster = session.look()
+        gpus = _wants_gpus(job, cluster)
+        folder, exact = _codec_folder(job, uri, gpus)
         identity = codec_identity(folder, exact)
         plan = plan_corpus(
             [_absolute(argument) for argument in job.corpus],
             job.columns,
-            unit_chunks=_unit_chunks(job, folder, session.look()),
+            unit_chunks=_unit_chunks(job, folder, gpus),
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
@@ -81,7 +86,9 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         work = plan.against(bank.documents(), finished, replacements=bank.replacements())
         began = time.monotonic()
         if work.counts.units:
-            began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)
+            options = _options(job, bank, plan, exact, session.start(), gpus)
+            _say_what_is_awaited(options, cluster)
+            began = _encode(bank, work, options, job, tally, as_json)
         ended = time.monotonic()
     summary = summarise(
         tally,
@@ -114,7 +121,7 @@ def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tall
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 
-def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
+def _codec_folder(job: EncodeJob, uri: str, gpus: bool) -> tuple[str, ExactConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
 
     An existing bank fixes precision and margin too: its rows must all recall alike.
@@ -129,7 +136,7 @@ def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, Exac
             bank.require(codec_identity(job.codec, exact))
         return bank.codec_path, exact
     precision = job.settings.precision
-    exact = ExactConfig.of(default_precision(_device(cluster)) if precision == "auto" else precision)
+    exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
     if job.settings.margin is not None:
         exact = ExactConfig(exact.precision, job.settings.margin)
     backbone = job.backbone or DEFAULT_BACKBONE
@@ -147,8 +154,8 @@ def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     return bank
 
 
-def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster: Cluster) -> EncodeOptions:
-    actors = job.actors or cluster.gpus or _cpu_actors(job, cluster)
+def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster: Cluster, gpus: bool) -> EncodeOptions:
+    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, cluster))
     return EncodeOptions(
         bank=bank.folder.uri,
         codec=bank.codec_path,
@@ -160,8 +167,31 @@ def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster
         batch_size=job.settings.batch_size,
         actors=actors,
         threads=job.settings.threads or max(1, cluster.cores // actors),
-        gpus=cluster.gpus > 0,
+        gpus=gpus,
+        pool=job.pool,
     )
+
+
+def _wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
+    """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
+    they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
+    if job.gpus is None and not cluster.is_local and not cluster.gpus:
+        raise ValueError(
+            "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
+        )
+    if job.gpus and not cluster.gpus and cluster.is_local:
+        raise ValueError("--gpus: this machine has no GPU that may be used")
+    if job.gpus and not cluster.gpus and not job.actors:
+        raise ValueError("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
+    return cluster.gpus > 0 if job.gpus is None else job.gpus
+
+
+def _say_what_is_awaited(options: EncodeOptions, cluster: Cluster) -> None:
+    if options.gpus and options.actors > cluster.gpus:
+        where = f" on nodes with the label pool={options.pool}" if options.pool else ""
+        print(
+            f"waiting for {options.actors} GPUs{where}; {cluster.gpus} in the cluster now", file=sys.stderr, flush=True
+        )
 
 
 def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
@@ -169,15 +199,15 @@ def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
     return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
 
 
-def _device(cluster: Cluster) -> str:
-    return "cuda" if cluster.gpus else "cpu"
+def _device(gpus: bool) -> str:
+    return "cuda" if gpus else "cpu"
 
 
-def _unit_chunks(job: EncodeJob, codec: str, cluster: Cluster) -> int:
+def _unit_chunks(job: EncodeJob, codec: str, gpus: bool) -> int:
     """Seconds of work, and at most 128 MB of rows."""
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
-    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(cluster)]
+    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(gpus)]
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
 

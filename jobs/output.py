@@ -26,12 +26,17 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+def _interval() -> float:
+    """Seconds between two looks at a bar: in a job's log each is a line of its own."""
+    return 0.5 if sys.stderr.isatty() else 15.0
+
+
 class TrainProgress:
     """Steps done of at most those planned, with loss and ETA: a bar on stderr, or each measured row on stdout."""
 
     def __init__(self, *, as_json: bool):
         self.as_json, self.held_out = as_json, None
-        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=0.5)
+        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=_interval())
 
     def update(self, row: dict) -> None:
         """A row of metrics.jsonl."""
@@ -65,7 +70,9 @@ class Progress:
     def __init__(self, total: int, *, as_json: bool):
         self.as_json, self.total = as_json, total
         self.shown, self.start = 0, time.monotonic()
-        self.bar = tqdm(total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=0.5)
+        self.bar = tqdm(
+            total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=_interval()
+        )
 
     def update(self, chunks: int, rejected: int) -> None:
         """`chunks` done so far in all. The plan only estimates, so the total grows with what is found."""

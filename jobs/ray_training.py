@@ -4,9 +4,16 @@ the sampler and the all-reduce are ours, so any number of workers goes on where 
 
 from __future__ import annotations
 
+import os
 
-def fit(options: dict, *, workers: int, gpus: bool, name: str, storage: str, max_failures: int) -> str | None:
+START_SECONDS = 1800  # to wait for workers: a node that an autoscaling cluster starts takes minutes, and Ray waits 60 s
+
+
+def fit(
+    options: dict, *, workers: int, gpus: bool, pool: str | None, name: str, storage: str, max_failures: int
+) -> str | None:
     """Run the loop on `workers` workers to its end. Returns what stopped it for good, if Ray had to give up."""
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -14,7 +21,12 @@ def fit(options: dict, *, workers: int, gpus: bool, name: str, storage: str, max
         _work,
         train_loop_config=options,
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=_resources(gpus)),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus,
+            resources_per_worker=_resources(gpus),
+            label_selector={"pool": pool} if pool else None,
+        ),
         run_config=RunConfig(name=name, storage_path=storage, failure_config=FailureConfig(max_failures=max_failures)),
     )
     try:

@@ -38,6 +38,7 @@ class TrainJob:
     pairs: tuple[str, ...] = ()
     workers: int = 1
     gpus: bool = False
+    pool: str | None = None  # workers only on nodes with the label pool=...
     use_ray: bool = True
     minutes: float | None = None
     change: bool = False
@@ -128,7 +129,7 @@ def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: T
     scratch = run.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
     follower = _Follower(run, progress)
-    with Session() as session:
+    with Session(job.pool) as session:
         cluster = session.start()
         follower.start()
         try:
@@ -136,6 +137,7 @@ def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: T
                 {"folder": str(run.path), "deadline": deadline, "threads": max(1, cluster.cores // job.workers)},
                 workers=job.workers,
                 gpus=job.gpus,
+                pool=job.pool,
                 name=uuid.uuid4().hex[:8],
                 storage=str(scratch),
                 max_failures=MAX_FAILURES,

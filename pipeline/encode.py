@@ -90,6 +90,7 @@ def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger) -> 
             size=min(options.actors, len(units)), max_tasks_in_flight_per_actor=2 if options.gpus else 1
         ),
         fn_constructor_args=(options, ledger),
+        label_selector={"pool": options.pool} if options.pool else None,
         **resources,
     )
     for row in outcomes.iter_rows():

@@ -23,3 +23,4 @@ class EncodeOptions:
     actors: int = 1
     threads: int = 1  # of each actor, on a CPU
     gpus: bool = False  # one actor a GPU
+    pool: str | None = None  # encoders only on nodes with the label pool=...; None: on any

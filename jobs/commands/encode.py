@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.commands.options import as_json_option
+from jobs.commands.options import as_json_option, pool_option
 
 
 @click.command()
@@ -16,12 +16,29 @@ from jobs.commands.options import as_json_option
 @click.option("--id-column", help="Default: a column `id` where there is one; else ids are made.")
 @click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
 @click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
+@click.option(
+    "--gpus/--no-gpus", default=None, help="A GPU for each actor, waited for; or CPUs. Default: what there is."
+)
+@pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
 def encode(
-    corpus, bank, codec, backbone, text_column, id_column, columns, actors, keep_text, no_verify, pairs, as_json
+    corpus,
+    bank,
+    codec,
+    backbone,
+    text_column,
+    id_column,
+    columns,
+    actors,
+    gpus,
+    pool,
+    keep_text,
+    no_verify,
+    pairs,
+    as_json,
 ):
     """Encode CORPUS (files, folders, globs, hf:NAME; Parquet, JSONL, text) into the memory bank BANK.
 
@@ -44,6 +61,8 @@ def encode(
         codec=codec,
         backbone=backbone,
         actors=actors,
+        gpus=gpus,
+        pool=pool,
         keep_text=keep_text,
         verify=not no_verify,
     )

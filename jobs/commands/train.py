@@ -6,7 +6,7 @@ import os
 
 import click
 
-from jobs.commands.options import as_json_option
+from jobs.commands.options import as_json_option, pool_option
 
 
 @click.command()
@@ -16,13 +16,14 @@ from jobs.commands.options import as_json_option
 @click.option("--stage", "stages", type=click.Choice(["both", "1", "2"]), help="Default: both.")
 @click.option("--init", metavar="CODEC", help="Codec folder whose adapters to start from.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
-@click.option("--gpus", is_flag=True, help="One GPU a worker.")
+@click.option("--gpus", is_flag=True, help="One GPU a worker, waited for.")
+@pool_option
 @click.option("--no-ray", is_flag=True, help="One process, without Ray.")
 @click.option("--minutes", type=float, help="Stop whole after so long; the same command goes on.")
 @click.option("--change", is_flag=True, help="Go on with other settings than the run folder's.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
-def train(run, data, backbone, stages, init, workers, gpus, no_ray, minutes, change, pairs, as_json):
+def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minutes, change, pairs, as_json):
     """Train a codec in the folder RUN; RUN/codec is what `nextmem encode --codec` takes.
 
     `nextmem train RUN` again goes on where it stopped, with any number of workers.
@@ -31,6 +32,8 @@ def train(run, data, backbone, stages, init, workers, gpus, no_ray, minutes, cha
 
     if no_ray and workers > 1:
         raise click.UsageError("--no-ray is one process: leave out --workers")
+    if no_ray and pool:
+        raise click.UsageError("--no-ray is this machine: leave out --pool")
     job = TrainJob(
         run=run,
         data=data,
@@ -40,6 +43,7 @@ def train(run, data, backbone, stages, init, workers, gpus, no_ray, minutes, cha
         pairs=pairs,
         workers=workers,
         gpus=gpus,
+        pool=pool,
         use_ray=not no_ray,
         minutes=minutes,
         change=change,

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "transformers", "ray", "pyarrow", "deltalake", "numpy", "datasets", "bitsandbytes", "peft")
+HEAVY = (
+    "torch",
+    "transformers",
+    "ray",
+    "pyarrow",
+    "deltalake",
+    "numpy",
+    "datasets",
+    "bitsandbytes",
+    "peft",
+    "requests",
+    "aiohttp",
+)
 
 
 def imported_after(code):
@@ -19,7 +31,7 @@ def imported_after(code):
     return set(run.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("argument", ["--help", "encode --help"])
+@pytest.mark.parametrize("argument", ["--help", "encode --help", "submit --help"])
 def test_help_imports_nothing_heavy(argument):
     code = f"""
 from jobs.cli import main
@@ -40,7 +52,9 @@ def test_a_reader_of_units_loads_no_torch():
     assert "torch" not in imported_after("import pipeline.read_work")
 
 
-@pytest.mark.parametrize("command", ["encode", "recall", "search", "export", "info", "verify"])
+@pytest.mark.parametrize(
+    "command", ["encode", "recall", "search", "export", "info", "verify", "submit", "jobs", "logs", "stop"]
+)
 def test_every_command_explains_itself(nextmem, command):
     ran = nextmem(command, "--help")
     assert ran.code == 0 and "--json" in ran.out and ran.out.startswith("Usage: ")

@@ -1,0 +1,50 @@
+"""The token that a Ray cluster asks for: where Ray looks for it. It is never printed and never part of a job."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH (a file that holds it) or ~/.ray/auth_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`source`: the variable or file it came from, for messages."""
+
+    source: str
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Token({self.source})"
+
+    def header(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.value}"}
+
+
+def find_token() -> Token | None:
+    """The token in Ray's own order: variable, file that a variable names, file in the home folder.
+
+    Raises ValueError where RAY_AUTH_TOKEN_PATH names a file that cannot be read.
+    """
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return None
+    if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return Token("RAY_AUTH_TOKEN", value)
+    if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        try:
+            return Token(f"RAY_AUTH_TOKEN_PATH={named}", Path(named).read_text().strip())
+        except OSError as error:
+            raise ValueError(f"RAY_AUTH_TOKEN_PATH={named} cannot be read ({error.strerror}): name the file") from None
+    home = Path.home() / ".ray" / "auth_token"
+    return Token(str(home), home.read_text().strip()) if home.is_file() else None
+
+
+def join_with_token() -> None:
+    """Let Ray send the token to the cluster that RAY_ADDRESS names: by itself it does so only for one on this machine.
+
+    To be called before Ray is imported, which is when it reads the mode.
+    """
+    if os.environ.get("RAY_ADDRESS", "local") != "local" and "RAY_AUTH_MODE" not in os.environ and find_token():
+        os.environ["RAY_AUTH_MODE"] = "token"

@@ -1,0 +1,137 @@
+"""A Ray cluster of its own for a test: a head with no task CPUs that asks for a token, and nodes that join it.
+
+Every node has its own folder: nodes of one host that share one unpack a job's working_dir over each other's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import requests
+
+ROOT = Path(__file__).parents[2]
+RAY = Path(sys.executable).with_name("ray")
+PATIENCE = 300  # seconds; a busy machine starts Ray slowly
+BARE_PATH = "/usr/local/bin:/usr/bin:/bin"  # holds no Python with Ray, as after `VENV/bin/ray start`
+
+
+class RayCluster:
+    """`url` of the dashboard and the `token` it asks for. To be closed."""
+
+    def __init__(self):
+        self.token = uuid.uuid4().hex
+        self.started: list[tuple[subprocess.Popen, str]] = []
+        port, dashboard = _free_port(), _free_port()
+        self.url, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
+        self._start(
+            *("--head", "--port", port, "--dashboard-port", dashboard, "--num-cpus", 0, "--num-gpus", 0),
+            *("--ray-client-server-port", _free_port()),
+        )
+        self._wait()
+
+    def add_node(self, *, cpus: int, gpus: int = 0, pool: str) -> None:
+        """Returns before the node has joined."""
+        self._start("--address", self.address, "--num-cpus", cpus, "--num-gpus", gpus, "--labels", f"pool={pool}")
+
+    def get(self, path: str) -> dict:
+        reply = requests.get(self.url + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
+        reply.raise_for_status()
+        return reply.json()
+
+    def close(self) -> None:
+        for process, folder in reversed(self.started):
+            members = [psutil.Process(pid) for pid in psutil.pids() if _session(pid) == process.pid]
+            for member in members:  # of the session that this process leads; nothing else
+                try:
+                    member.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, *arguments: object) -> None:
+        folder = tempfile.mkdtemp(prefix="nm", dir="/tmp")  # short: a socket's path holds 107 characters
+        words = [
+            *("start", *map(str, arguments), "--node-ip-address", "127.0.0.1", "--temp-dir", folder, "--block"),
+            *("--object-store-memory", "150000000", "--dashboard-agent-listen-port", str(_free_port())),
+            *("--min-worker-port", "0", "--max-worker-port", "0", "--disable-usage-stats"),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_worker_niceness": "0"}
+        environment |= {"PATH": BARE_PATH, "OMP_NUM_THREADS": "1"}
+        log = open(Path(folder) / "start.log", "w")  # noqa: SIM115 - the process writes to it
+        process = subprocess.Popen(
+            [RAY, *words], cwd="/", env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        self.started.append((process, folder))
+
+    def _wait(self) -> None:
+        process, folder = self.started[0]
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            assert process.poll() is None, Path(folder, "start.log").read_text()
+            try:
+                self.get("/api/version")
+                return
+            except requests.RequestException:
+                time.sleep(0.2)
+        raise AssertionError("the head did not start")
+
+
+class BreakingProxy:
+    """A forwarded port that breaks the first connection that follows a log, in the middle of it."""
+
+    def __init__(self, target: str):
+        self.target, self.broken = int(target.rpartition(":")[2]), False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self.listener.accept()
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", self.target)) as far:
+            asked = near.recv(65536)
+            limit = 600 if b"/logs/tail" in asked and not self.broken else None  # past the handshake, into the log
+            self.broken = self.broken or limit is not None
+            far.sendall(asked)
+            threading.Thread(target=_pour, args=(near, far, None), daemon=True).start()
+            _pour(far, near, limit)
+
+
+def _pour(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+    passed = 0
+    with suppress(OSError):
+        while data := source.recv(256):
+            sink.sendall(data)
+            passed += len(data)
+            if limit is not None and passed > limit:
+                sink.shutdown(socket.SHUT_RDWR)
+                return
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

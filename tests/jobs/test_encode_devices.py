@@ -1,0 +1,49 @@
+"""GPUs or CPUs: what is there decides on this machine, a person decides on a cluster that shows no GPU yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.cluster import Cluster, Session
+from jobs.encode import EncodeJob, _wants_gpus
+from jobs.settings import EncodeSettings
+from model.config import CodecConfig
+from pipeline.documents import Columns
+
+LAPTOP, WORKSTATION = Cluster(0, 8, True), Cluster(2, 8, True)
+EMPTY, WARM = Cluster(0, 1, False), Cluster(4, 32, False)
+
+
+def wants(cluster, **asked):
+    return _wants_gpus(EncodeJob(("c",), "b", Columns(), EncodeSettings(), CodecConfig(), **asked), cluster)
+
+
+def test_without_a_word_what_is_there_decides():
+    assert [wants(LAPTOP), wants(WORKSTATION), wants(WARM)] == [False, True, True]
+
+
+def test_no_gpus_means_cpus_everywhere():
+    assert not any(wants(cluster, gpus=False) for cluster in (LAPTOP, WORKSTATION, EMPTY, WARM))
+
+
+def test_a_cluster_that_shows_no_gpu_is_not_taken_for_one_of_cpus():
+    with pytest.raises(ValueError, match="--gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"):
+        wants(EMPTY, actors=4)
+
+
+def test_gpus_to_come_are_counted_by_a_person():
+    with pytest.raises(ValueError, match="say with --actors N how many to wait for"):
+        wants(EMPTY, gpus=True)
+    assert wants(EMPTY, gpus=True, actors=8) and wants(WARM, gpus=True)
+
+
+def test_a_machine_without_gpus_waits_for_none():
+    with pytest.raises(ValueError, match="this machine has no GPU"):
+        wants(LAPTOP, gpus=True, actors=1)
+
+
+def test_a_pool_is_of_a_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("jobs.cluster._is_running", lambda: False)
+    with pytest.raises(ValueError, match="--pool encode is a label of a cluster's nodes, and RAY_ADDRESS names no"):
+        Session("encode")
