@@ -12,6 +12,7 @@ import click
 
 from jobs.commands.encode import encode
 from jobs.commands.read import export, info, recall, search, verify
+from jobs.commands.tend import status, tend
 from jobs.commands.train import train
 
 TROUBLE = "NEXTMEM_DEBUG=1 shows where it happened."
@@ -53,7 +54,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-for command in (encode, recall, search, export, info, verify, train):
+for command in (encode, recall, search, export, info, verify, train, status, tend):
     main.add_command(command)
 
 

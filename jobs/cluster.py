@@ -35,7 +35,9 @@ class Cluster:
 class Session:
     """Ray for the length of a job, started when it is first needed. A session that runs already is left running."""
 
-    def __init__(self):
+    def __init__(self, *, metrics_port: int | None = None):
+        """`metrics_port`: where this machine's Ray serves its metrics; a cluster that is joined has its own."""
+        self._metrics_port = metrics_port
         self._staging: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> Session:
@@ -67,7 +69,10 @@ class Session:
         import ray
 
         quiet()
-        local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False} if _address() == "local" else {}
+        local = {}
+        if _address() == "local":
+            local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False}
+            local |= {"_metrics_export_port": self._metrics_port} if self._metrics_port else {}
         with _stderr_without(LEVEL_NOTE):
             ray.init(
                 _address(),

@@ -10,6 +10,7 @@ from jobs.cluster import Cluster, Session
 from jobs.identity import codec_identity
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
+from jobs.watch import Watch
 from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
@@ -20,6 +21,7 @@ from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
+from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
@@ -67,7 +69,8 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     started = time.monotonic()
     uri = storage.absolute(job.bank)
     tally = Tally()
-    with Session() as session:
+    log_file = job.settings.log_file
+    with Watch(uri, log_file=log_file) as watch, Session(metrics_port=job.settings.metrics_port) as session:
         folder, exact = _codec_folder(job, uri, session.look())
         identity = codec_identity(folder, exact)
         plan = plan_corpus(
@@ -79,9 +82,11 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         bank = _bank(uri, folder, identity, plan)
         finished = bank.finished_units(plan.unit_ids())
         work = plan.against(bank.documents(), finished, replacements=bank.replacements())
+        watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
-            began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)
+            options = _options(job, bank, plan, exact, session.start())
+            began = _encode(bank, work, options, job.settings.commit_seconds, tally, watch, as_json)
         ended = time.monotonic()
     summary = summarise(
         tally,
@@ -95,19 +100,26 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
 
 
-def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tally: Tally, as_json: bool) -> float:
+def _encode(
+    bank: Bank, work: Work, options: EncodeOptions, every: float, tally: Tally, watch: Watch, as_json: bool
+) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
-    began, ledger = None, RemoteLedger()
+    began, ledger, forecast = None, RemoteLedger(), Forecast(work.counts.chunks)
+    watch.started(options)
 
     def show() -> None:
-        progress.update(max(tally.chunks, ledger.total()), tally.rejected)
+        encoded = max(tally.chunks, ledger.total())
+        progress.update(encoded, tally.rejected, of=forecast.chunks)
+        watch.show(tally, forecast, encoded)
 
     try:
-        outcomes = encode(work.units(), options, ledger)
-        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds, on_wait=show):
+        outcomes = encode(forecast.watching(work.units()), options, ledger)
+        for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=watch.commit_took):
             began = began or min(outcome.started for outcome in group)
             tally.add(group)
+            forecast.add(group)
+            watch.committed(group)
             show()
     finally:
         progress.close()

@@ -127,7 +127,7 @@ class Work:
                 keep.append(i)
                 tally["units"] += 1
                 tally["documents"] += unit.new_documents
-                tally["chunks"] += unit.chunks * unit.new_documents // max(1, unit.documents)
+                tally["chunks"] += unit.planned_chunks
                 tally["changed"] += len(unit.replaces)
                 tally["rejected"] += 0 if unit.redo else unit.rejected
         return pending.take(keep), WorkCounts(**tally)

@@ -1,0 +1,92 @@
+"""What others see of a running encode: its record in the bank, its metrics, its log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+
+from pipeline.bank import Bank
+from pipeline.folder import Folder
+from pipeline.forecast import Forecast
+from pipeline.log import LOG
+from pipeline.logs import log, log_unit, logging_to
+from pipeline.metrics import DriverMetrics
+from pipeline.options import EncodeOptions
+from pipeline.outcome import Outcome
+from pipeline.plan import WorkCounts
+from pipeline.presence import Presence, refuse_beside
+from pipeline.summary import Tally
+
+
+class Watch:
+    """Around one job. Each method is a moment of it, in this order; all of them are cheap."""
+
+    def __init__(self, uri: str, *, log_file: str | None):
+        self._folder, self._log_file = Folder(uri), log_file
+        self._presence = Presence(self._folder, "encode", on_beat=self._measure)
+        self._metrics: DriverMetrics | None = None
+        self._began: float | None = None  # the first unit
+
+    def __enter__(self) -> Watch:
+        with ExitStack() as stack:
+            stack.enter_context(logging_to(self._log_file))
+            stack.enter_context(self._presence)
+            if self._folder.names(LOG):  # a job that is refused before it has a bank leaves nothing behind
+                self._presence.begin(state="planning")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        level = logging.INFO if error is None else logging.ERROR
+        log("ended", level=level, bank=self._folder.uri, error=None if error is None else str(error))
+        self._stack.__exit__(kind, error, traceback)
+
+    def planned(self, bank: Bank, counts: WorkCounts) -> None:
+        """Raises BusyError where the bank is being tended."""
+        self._presence.begin(state="starting", units=counts.units, chunks=counts.chunks)
+        refuse_beside(bank.folder, "tend")
+        log("planned", bank=bank.folder.uri, units=counts.units, documents=counts.documents, chunks=counts.chunks)
+
+    def started(self, options: EncodeOptions) -> None:
+        """Ray runs."""
+        self._metrics = DriverMetrics(options.bank)
+        self._presence.update(workers=options.actors, device="gpu" if options.gpus else "cpu")
+
+    def commit_took(self, units: int, seconds: float) -> None:
+        self._metrics.commit_took(seconds)
+        self._presence.update(last_commit=time.time())
+        log("commit", bank=self._folder.uri, units=units, seconds=round(seconds, 3))
+
+    def committed(self, group: list[Outcome]) -> None:
+        self._began = min([outcome.started for outcome in group] + ([self._began] if self._began else []))
+        self._metrics.committed(group)
+        for outcome in group:
+            log_unit("committed", outcome)
+
+    def show(self, tally: Tally, forecast: Forecast, encoded: int) -> None:
+        """The job as it stands now; others see it from the next beat on."""
+        if encoded and self._began is None:
+            self._began = time.time()
+        self._presence.update(
+            state="encoding" if self._began else "starting",
+            chunks=max(forecast.chunks, encoded),
+            done_units=tally.units,
+            done_documents=tally.documents,
+            done_chunks=tally.chunks,
+            done_tokens=tally.tokens,
+            encoded=encoded,
+            rejected=tally.rejected,
+            failed_units=len(tally.failures),
+            seconds=time.time() - self._began if self._began else 0.0,
+        )
+
+    def _measure(self) -> None:
+        record = self._presence.record
+        since = record.last_commit or self._began
+        if self._metrics is not None and since is not None:
+            self._metrics.set(
+                planned_chunks=record.chunks,
+                done_chunks=record.done_chunks,
+                commit_age_seconds=max(0.0, time.time() - since),
+            )
