@@ -52,7 +52,7 @@ class Session:
 
     def look(self) -> Cluster:
         """What there will be to work with; on this machine alone, without starting anything."""
-        return self.start() if _address() != "local" or _is_running() else Cluster(_local_gpus(), cores(), True)
+        return self.start() if _address() != "local" or _is_running() else this_machine()
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
@@ -81,6 +81,11 @@ class Session:
                 logging_level=logging.ERROR,
                 **local,
             )
+
+
+def this_machine() -> Cluster:
+    """What there is without any Ray."""
+    return Cluster(_local_gpus(), cores(), is_local=True)
 
 
 def quiet() -> None:

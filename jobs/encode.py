@@ -71,12 +71,12 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     tally = Tally()
     log_file = job.settings.log_file
     with Watch(uri, log_file=log_file) as watch, Session(metrics_port=job.settings.metrics_port) as session:
-        folder, exact = _codec_folder(job, uri, session.look())
+        folder, exact = codec_folder(job, uri, session.look())
         identity = codec_identity(folder, exact)
         plan = plan_corpus(
-            [_absolute(argument) for argument in job.corpus],
+            [absolute(argument) for argument in job.corpus],
             job.columns,
-            unit_chunks=_unit_chunks(job, folder, session.look()),
+            unit_chunks=unit_chunks(job, folder, session.look()),
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
@@ -85,7 +85,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
-            options = _options(job, bank, plan, exact, session.start())
+            options = encode_options(job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start())
             began = _encode(bank, work, options, job.settings.commit_seconds, tally, watch, as_json)
         ended = time.monotonic()
     summary = summarise(
@@ -126,15 +126,12 @@ def _encode(
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 
-def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
+def codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, ExactConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
 
     An existing bank fixes precision and margin too: its rows must all recall alike.
     """
-    try:
-        bank = Bank.open(uri)
-    except FileNotFoundError:
-        bank = None
+    bank = existing_bank(uri)
     if bank is not None:
         exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
         if job.codec is not None:
@@ -151,21 +148,30 @@ def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, Exac
 
 def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     """The bank, made where there is none. Refused where it carries other columns."""
-    try:
-        bank = Bank.open(uri)
-    except FileNotFoundError:
+    bank = existing_bank(uri)
+    if bank is None:
         return Bank.create(uri, identity, plan.columns.fields, codec=codec)
     bank.require_metadata(plan.columns.fields)
     return bank
 
 
-def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster: Cluster) -> EncodeOptions:
+def existing_bank(uri: str) -> Bank | None:
+    try:
+        return Bank.open(uri)
+    except FileNotFoundError:
+        return None
+
+
+def encode_options(
+    job: EncodeJob, bank: str, codec: str, columns: Columns, exact: ExactConfig, cluster: Cluster
+) -> EncodeOptions:
+    """What the workers are told. `columns` is the plan's."""
     actors = job.actors or cluster.gpus or _cpu_actors(job, cluster)
     return EncodeOptions(
-        bank=bank.folder.uri,
-        codec=bank.codec_path,
+        bank=bank,
+        codec=codec,
         exact=exact,
-        columns=plan.columns,
+        columns=columns,
         backbone=_named_backbone(job.backbone),
         keep_text=job.keep_text,
         verify=job.verify,
@@ -185,7 +191,7 @@ def _device(cluster: Cluster) -> str:
     return "cuda" if cluster.gpus else "cpu"
 
 
-def _unit_chunks(job: EncodeJob, codec: str, cluster: Cluster) -> int:
+def unit_chunks(job: EncodeJob, codec: str, cluster: Cluster) -> int:
     """Seconds of work, and at most 128 MB of rows."""
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
@@ -193,7 +199,7 @@ def _unit_chunks(job: EncodeJob, codec: str, cluster: Cluster) -> int:
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
 
-def _absolute(argument: str) -> str:
+def absolute(argument: str) -> str:
     return argument if argument.startswith("hf:") else storage.absolute(argument)
 
 

@@ -51,7 +51,8 @@ class Watch:
     def started(self, options: EncodeOptions) -> None:
         """Ray runs."""
         self._metrics = DriverMetrics(options.bank)
-        self._presence.update(workers=options.actors, device="gpu" if options.gpus else "cpu")
+        workers = min(options.actors, self._presence.record.units)
+        self._presence.update(workers=workers, device="gpu" if options.gpus else "cpu")
 
     def commit_took(self, units: int, seconds: float) -> None:
         self._metrics.commit_took(seconds)

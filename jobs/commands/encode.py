@@ -18,10 +18,23 @@ from jobs.commands.options import as_json_option
 @click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
 def encode(
-    corpus, bank, codec, backbone, text_column, id_column, columns, actors, keep_text, no_verify, pairs, as_json
+    corpus,
+    bank,
+    codec,
+    backbone,
+    text_column,
+    id_column,
+    columns,
+    actors,
+    keep_text,
+    no_verify,
+    dry_run,
+    pairs,
+    as_json,
 ):
     """Encode CORPUS (files, folders, globs, hf:NAME; Parquet, JSONL, text) into the memory bank BANK.
 
@@ -47,6 +60,12 @@ def encode(
         keep_text=keep_text,
         verify=not no_verify,
     )
+    if dry_run:
+        from jobs.dry_run import run_dry
+        from jobs.report import print_estimate
+
+        print_estimate(run_dry(job), as_json=as_json)
+        return
     try:
         result = run_encode(job, as_json=as_json)
     except KeyboardInterrupt:
