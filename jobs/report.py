@@ -40,11 +40,9 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
     ]
     if not e.chunks:
         return rows
+    seen = f"{e.sampled_chunks:,} in {e.sampled_units} units"
     rows += [
-        (
-            "chunks",
-            f"about {e.chunks:,} of {e.tokens:,} tokens, estimated from {e.sampled_chunks:,} in {e.sampled_units} units",
-        ),
+        ("chunks", f"about {e.chunks:,} of {e.tokens:,} tokens, estimated from {seen}"),
         ("size", f"about {size(e.bytes)}, {e.bytes / e.chunks:,.0f} bytes a chunk"),
     ]
     if e.chunks_per_second is None:

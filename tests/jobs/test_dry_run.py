@@ -1,4 +1,4 @@
-"""`nextmem encode --dry-run`: what encoding would take, without Ray and without a trace. A byte is a token, a chunk 32."""
+"""`nextmem encode --dry-run`: what encoding would take, without Ray and without a trace. A chunk has 32 bytes."""
 
 from __future__ import annotations
 
