@@ -69,8 +69,8 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     started = time.monotonic()
     uri = storage.absolute(job.bank)
     tally = Tally()
-    log_file = job.settings.log_file
-    with Watch(uri, log_file=log_file) as watch, Session(metrics_port=job.settings.metrics_port) as session:
+    settings = job.settings
+    with Session(metrics_port=settings.metrics_port) as session, Watch(uri, log_file=settings.log_file) as watch:
         folder, exact = codec_folder(job, uri, session.look())
         identity = codec_identity(folder, exact)
         plan = plan_corpus(
@@ -86,7 +86,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         began = time.monotonic()
         if work.counts.units:
             options = encode_options(job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start())
-            began = _encode(bank, work, options, job.settings.commit_seconds, tally, watch, as_json)
+            began = _encode(bank, work, options, settings.commit_seconds, tally, watch, as_json)
         ended = time.monotonic()
     summary = summarise(
         tally,
@@ -95,7 +95,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         replaced=work.counts.changed,
         seconds=ended - began,
         start_up_seconds=began - started,
-        price_per_hour=job.settings.price_per_hour,
+        price_per_hour=settings.price_per_hour,
     )
     return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
 

@@ -15,12 +15,12 @@ from pipeline.metrics import DriverMetrics
 from pipeline.options import EncodeOptions
 from pipeline.outcome import Outcome
 from pipeline.plan import WorkCounts
-from pipeline.presence import Presence, refuse_beside
+from pipeline.presence import Presence, how_it_ended, refuse_beside
 from pipeline.summary import Tally
 
 
 class Watch:
-    """Around one job. Each method is a moment of it, in this order; all of them are cheap."""
+    """Around one job, inside Ray's session. Each method is a moment of it, in this order; all of them are cheap."""
 
     def __init__(self, uri: str, *, log_file: str | None):
         self._folder, self._log_file = Folder(uri), log_file
@@ -38,8 +38,8 @@ class Watch:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        level = logging.INFO if error is None else logging.ERROR
-        log("ended", level=level, bank=self._folder.uri, error=None if error is None else str(error))
+        level = logging.ERROR if how_it_ended(error) == "failed" else logging.INFO
+        log("ended", level=level, bank=self._folder.uri, state=how_it_ended(error), error=str(error) if error else None)
         self._stack.__exit__(kind, error, traceback)
 
     def planned(self, bank: Bank, counts: WorkCounts) -> None:

@@ -110,12 +110,12 @@ class Presence:
     def __enter__(self) -> Presence:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
+    def __exit__(self, _, error: BaseException | None, __) -> None:
         self._ended.set()
         if self._thread is None:
             return
         self._thread.join()
-        state = "finished" if kind is None else "stopped" if issubclass(kind, KeyboardInterrupt) else "failed"
+        state = how_it_ended(error)
         self.update(state=state, error=" ".join(str(error).split())[:300] if state == "failed" else None)
         with suppress(OSError):  # the job's own error is what a person must read
             self._write()
@@ -130,6 +130,11 @@ class Presence:
         with self._writing:
             self.update(beat=time.time())
             self._folder.put(f"{JOBS}/{self.record.job}{SUFFIX}", json.dumps(asdict(self.record)).encode())
+
+
+def how_it_ended(error: BaseException | None) -> str:
+    """One of ENDED."""
+    return "finished" if error is None else "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def job_records(folder: Folder) -> list[JobRecord]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from works import jsonl
 
 from pipeline.bank import Bank
 from pipeline.folder import Folder
@@ -61,6 +62,15 @@ def test_tend_refuses_beside_an_encode_and_so_does_its_dry_run(refused, bank):
         for more in ([], ["--dry-run"]):
             assert refused("tend", bank.folder.uri, *more).startswith("`nextmem encode` is at work on ")
         assert "part-lost-0000-00.parquet" in there and set(there) <= set(listing(bank))
+
+
+def test_an_encode_refuses_beside_a_tend_and_changes_nothing(refused, bank, tmp_path):
+    corpus = jsonl(tmp_path / "corpus.jsonl", {"new": "A new document."})
+    with Presence(bank.folder, "tend") as job:
+        job.begin()
+        assert refused("encode", corpus, bank.folder.uri).startswith("`nextmem tend` is at work on ")
+    assert Bank.open(bank.folder.uri).version == bank.version
+    assert {record.state for record in job_records(bank.folder) if record.kind == "encode"} == {"failed"}
 
 
 def test_a_young_orphan_stays_until_it_is_asked_for(nextmem, bank):
