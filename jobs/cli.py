@@ -13,6 +13,7 @@ import click
 from jobs.commands.encode import encode
 from jobs.commands.read import export, info, recall, search, verify
 from jobs.commands.submit import jobs, logs, stop, submit
+from jobs.commands.tend import status, tend
 from jobs.commands.train import train
 from jobs.token import join_with_token
 
@@ -56,7 +57,7 @@ def main() -> None:
     join_with_token()
 
 
-for command in (encode, recall, search, export, info, verify, train, submit, jobs, logs, stop):
+for command in (encode, recall, search, export, info, verify, train, status, tend, submit, jobs, logs, stop):
     main.add_command(command)
 
 

@@ -42,12 +42,13 @@ class Session:
     """Ray for the length of a job, started when it is first needed. A session that runs already is left running.
 
     `pool`: count only nodes with the label pool=... ValueError on this machine alone, which has no labels.
+    `metrics_port`: where this machine's Ray serves its metrics; a cluster that is joined has its own.
     """
 
-    def __init__(self, pool: str | None = None):
+    def __init__(self, pool: str | None = None, *, metrics_port: int | None = None):
         if pool and _address() == "local" and not _is_running():
             raise ValueError(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
-        self.pool = pool
+        self.pool, self._metrics_port = pool, metrics_port
         self._staging: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> Session:
@@ -62,7 +63,7 @@ class Session:
 
     def look(self) -> Cluster:
         """What there will be to work with; on this machine alone, without starting anything."""
-        return self.start() if _address() != "local" or _is_running() else Cluster(_local_gpus(), cores(), True)
+        return self.start() if _address() != "local" or _is_running() else this_machine()
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
@@ -84,7 +85,10 @@ class Session:
         import ray
 
         quiet()
-        local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False} if _address() == "local" else {}
+        local = {}
+        if _address() == "local":
+            local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False}
+            local |= {"_metrics_export_port": self._metrics_port} if self._metrics_port else {}
         with _stderr_without(LEVEL_NOTE):
             ray.init(
                 _address(),
@@ -93,6 +97,11 @@ class Session:
                 logging_level=logging.ERROR,
                 **local,
             )
+
+
+def this_machine() -> Cluster:
+    """What there is without any Ray."""
+    return Cluster(_local_gpus(), cores(), is_local=True)
 
 
 def quiet() -> None:

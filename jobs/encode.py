@@ -5,49 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from jobs.cluster import Cluster, Session
+from jobs.encode_job import EncodeJob, absolute, codec_folder, encode_options, existing_bank, unit_chunks, wants_gpus
 from jobs.identity import codec_identity
 from jobs.output import Progress
-from jobs.settings import EncodeSettings
-from model.codec_folder import read_settings
-from model.config import CodecConfig, ExactConfig
-from model.default_codec import default_codec_folder
-from model.precision import default_precision
+from jobs.watch import Watch
 from pipeline import storage
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
-from pipeline.documents import Columns
 from pipeline.encode import encode
+from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.summary import Summary, Tally, summarise
-
-DEFAULT_BACKBONE = "smollm2-135m"
-UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
-CORES_AN_ACTOR = 4  # at most, on a CPU
-MAX_UNIT_BYTES = 128_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeJob:
-    """What the command line asked for."""
-
-    corpus: tuple[str, ...]
-    bank: str
-    columns: Columns
-    settings: EncodeSettings
-    config: CodecConfig  # of the untrained codec, where one is made
-    codec: str | None = None
-    backbone: str | None = None
-    actors: int | None = None
-    gpus: bool | None = None  # None: where there are any
-    pool: str | None = None  # encoders only on nodes with the label pool=...
-    keep_text: bool = False
-    verify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +41,33 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, KeyboardInterrupt after committing.
     """
     started = time.monotonic()
-    uri = storage.absolute(job.bank)
+    uri, settings = storage.absolute(job.bank), job.settings
     tally = Tally()
-    with Session(job.pool) as session:
+    with (
+        Session(job.pool, metrics_port=settings.metrics_port) as session,
+        Watch(uri, log_file=settings.log_file) as watch,
+    ):
         cluster = session.look()
-        gpus = _wants_gpus(job, cluster)
-        folder, exact = _codec_folder(job, uri, gpus)
+        gpus = wants_gpus(job, cluster)
+        folder, exact = codec_folder(job, uri, gpus=gpus)
         identity = codec_identity(folder, exact)
         plan = plan_corpus(
-            [_absolute(argument) for argument in job.corpus],
+            [absolute(argument) for argument in job.corpus],
             job.columns,
-            unit_chunks=_unit_chunks(job, folder, gpus),
+            unit_chunks=unit_chunks(job, folder, gpus=gpus),
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
         finished = bank.finished_units(plan.unit_ids())
         work = plan.against(bank.documents(), finished, replacements=bank.replacements())
+        watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
-            options = _options(job, bank, plan, exact, session.start(), gpus)
+            options = encode_options(
+                job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start(), gpus=gpus
+            )
             _say_what_is_awaited(options, cluster)
-            began = _encode(bank, work, options, job, tally, as_json)
+            began = _encode(bank, work, options, settings.commit_seconds, tally, watch, as_json)
         ended = time.monotonic()
     summary = summarise(
         tally,
@@ -97,93 +76,44 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         replaced=work.counts.changed,
         seconds=ended - began,
         start_up_seconds=began - started,
-        price_per_hour=job.settings.price_per_hour,
+        price_per_hour=settings.price_per_hour,
     )
     return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
 
 
-def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tally: Tally, as_json: bool) -> float:
+def _encode(
+    bank: Bank, work: Work, options: EncodeOptions, every: float, tally: Tally, watch: Watch, as_json: bool
+) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
-    began, ledger = None, RemoteLedger()
+    began, ledger, forecast = None, RemoteLedger(), Forecast(work.counts.chunks)
+    watch.started(options)
 
     def show() -> None:
-        progress.update(max(tally.chunks, ledger.total()), tally.rejected)
+        encoded = max(tally.chunks, ledger.total())
+        progress.update(encoded, tally.rejected, of=forecast.chunks)
+        watch.show(tally, forecast, encoded)
 
     try:
-        outcomes = encode(work.units(), options, ledger)
-        for group in commit_as_they_come(bank, outcomes, every=job.settings.commit_seconds, on_wait=show):
+        outcomes = encode(forecast.watching(work.units()), options, ledger)
+        for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=watch.commit_took):
             began = began or min(outcome.started for outcome in group)
             tally.add(group)
+            forecast.add(group)
+            watch.committed(group)
             show()
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 
-def _codec_folder(job: EncodeJob, uri: str, gpus: bool) -> tuple[str, ExactConfig]:
-    """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
-
-    An existing bank fixes precision and margin too: its rows must all recall alike.
-    """
-    try:
-        bank = Bank.open(uri)
-    except FileNotFoundError:
-        bank = None
-    if bank is not None:
-        exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
-        if job.codec is not None:
-            bank.require(codec_identity(job.codec, exact))
-        return bank.codec_path, exact
-    precision = job.settings.precision
-    exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
-    if job.settings.margin is not None:
-        exact = ExactConfig(exact.precision, job.settings.margin)
-    backbone = job.backbone or DEFAULT_BACKBONE
-    folder = job.codec or default_codec_folder(backbone, job.config, precision=exact.precision)
-    return str(Path(folder).absolute()), exact
-
-
 def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     """The bank, made where there is none. Refused where it carries other columns."""
-    try:
-        bank = Bank.open(uri)
-    except FileNotFoundError:
+    bank = existing_bank(uri)
+    if bank is None:
         return Bank.create(uri, identity, plan.columns.fields, codec=codec)
     bank.require_metadata(plan.columns.fields)
     return bank
-
-
-def _options(job: EncodeJob, bank: Bank, plan: Plan, exact: ExactConfig, cluster: Cluster, gpus: bool) -> EncodeOptions:
-    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, cluster))
-    return EncodeOptions(
-        bank=bank.folder.uri,
-        codec=bank.codec_path,
-        exact=exact,
-        columns=plan.columns,
-        backbone=_named_backbone(job.backbone),
-        keep_text=job.keep_text,
-        verify=job.verify,
-        batch_size=job.settings.batch_size,
-        actors=actors,
-        threads=job.settings.threads or max(1, cluster.cores // actors),
-        gpus=gpus,
-        pool=job.pool,
-    )
-
-
-def _wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
-    """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
-    they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
-    if job.gpus is None and not cluster.is_local and not cluster.gpus:
-        raise ValueError(
-            "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
-        )
-    if job.gpus and not cluster.gpus and cluster.is_local:
-        raise ValueError("--gpus: this machine has no GPU that may be used")
-    if job.gpus and not cluster.gpus and not job.actors:
-        raise ValueError("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
-    return cluster.gpus > 0 if job.gpus is None else job.gpus
 
 
 def _say_what_is_awaited(options: EncodeOptions, cluster: Cluster) -> None:
@@ -192,29 +122,3 @@ def _say_what_is_awaited(options: EncodeOptions, cluster: Cluster) -> None:
         print(
             f"waiting for {options.actors} GPUs{where}; {cluster.gpus} in the cluster now", file=sys.stderr, flush=True
         )
-
-
-def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
-    """One actor a group of cores: an actor holds the backbone's weights, so one a core would fill a large machine."""
-    return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
-
-
-def _device(gpus: bool) -> str:
-    return "cuda" if gpus else "cpu"
-
-
-def _unit_chunks(job: EncodeJob, codec: str, gpus: bool) -> int:
-    """Seconds of work, and at most 128 MB of rows."""
-    settings = read_settings(codec)
-    row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
-    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(gpus)]
-    return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
-
-
-def _absolute(argument: str) -> str:
-    return argument if argument.startswith("hf:") else storage.absolute(argument)
-
-
-def _named_backbone(name: str | None) -> str | None:
-    """A folder is made absolute: workers run in another one."""
-    return str(Path(name).absolute()) if name and Path(name).is_dir() else name

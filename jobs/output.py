@@ -31,6 +31,25 @@ def _interval() -> float:
     return 0.5 if sys.stderr.isatty() else 15.0
 
 
+def duration(seconds: float | None) -> str:
+    """In the two largest units that a person would say."""
+    if seconds is None:
+        return "-"
+    seconds = round(seconds)
+    for size, name, smaller, within in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size} {name} {seconds % size // smaller} {within}"
+    return f"{seconds} s"
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit that leaves at most three digits before the point."""
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+
+
 class TrainProgress:
     """Steps done of at most those planned, with loss and ETA: a bar on stderr, or each measured row on stdout."""
 
@@ -74,11 +93,11 @@ class Progress:
             total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=_interval()
         )
 
-    def update(self, chunks: int, rejected: int) -> None:
-        """`chunks` done so far in all. The plan only estimates, so the total grows with what is found."""
+    def update(self, chunks: int, rejected: int, *, of: int) -> None:
+        """`chunks` done so far in all. The plan only estimates, so the total follows what finished units held."""
         if not chunks:
             self.start = time.monotonic()  # workers are loading: that is no part of the rate
-        self.total = max(self.total, chunks)
+        self.total = max(of, chunks)
         if self.as_json:
             self._emit(chunks, rejected)
             return

@@ -1,11 +1,13 @@
-"""What `nextmem encode` prints at the end."""
+"""What `nextmem encode` prints at the end, and instead of encoding in a dry run."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
+from jobs.dry_run import Estimate
 from jobs.encode import EncodeResult
-from jobs.output import emit, share, table
+from jobs.output import duration, emit, share, size, table
 from pipeline.summary import Summary
 
 
@@ -20,6 +22,39 @@ def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
         print(f"{result.summary.rejected} rejected: see {result.bank}/_rejected/", file=sys.stderr)
     for unit, reason in result.failures:
         print(f"unit {unit} was not done: {reason}", file=sys.stderr)
+
+
+def print_estimate(estimate: Estimate, *, as_json: bool) -> None:
+    """What encoding would take, on stdout."""
+    if as_json:
+        emit({"event": "plan", **asdict(estimate)})
+    else:
+        table([("bank", estimate.bank), *_estimate_rows(estimate)])
+
+
+def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
+    rows = [
+        ("units", f"{e.units:,} to encode"),
+        ("documents", f"{e.documents:,} to encode, {e.held:,} held already, {e.replaced:,} to be replaced"),
+        ("left out", f"{e.rejected:,} rejected, {e.duplicates:,} duplicates"),
+    ]
+    if not e.chunks:
+        return rows
+    seen = f"{e.sampled_chunks:,} in {e.sampled_units} units"
+    rows += [
+        ("chunks", f"about {e.chunks:,} of {e.tokens:,} tokens, estimated from {seen}"),
+        ("size", f"about {size(e.bytes)}, {e.bytes / e.chunks:,.0f} bytes a chunk"),
+    ]
+    if e.chunks_per_second is None:
+        return [*rows, ("rate", f"unknown: {e.rate_from}")]
+    hours = f"{e.device_hours:,.1f}" if e.device_hours >= 100 else f"{e.device_hours:.3g}"
+    rows += [
+        ("rate", f"{e.chunks_per_second:,.1f} chunks/s a worker, {e.rate_from}"),
+        ("time", f"{hours} device hours; {duration(3600 * e.hours)} on {e.workers} workers"),
+    ]
+    if e.cost is not None:
+        rows.append(("cost", f"{e.cost:,.2f} at {e.price_per_hour:,.2f} an hour and worker"))
+    return rows
 
 
 def _rows(s: Summary) -> list[tuple[str, str]]:

@@ -23,6 +23,9 @@ class EncodeSettings:
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     commit_seconds: float = 5.0
     price_per_hour: float | None = None  # of one worker, for the cost in the summary
+    chunks_per_second: float | None = None  # of one worker, for --dry-run; None: measured
+    log_file: str | None = None  # the driver's log, JSON lines
+    metrics_port: int | None = None  # of the Ray started for this job; None: a free one
 
     def __post_init__(self):
         if self.precision not in ("auto", "fp32", "bf16"):
@@ -30,10 +33,27 @@ class EncodeSettings:
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
+            raise ValueError(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
+        if self.metrics_port is not None and not 0 < self.metrics_port < 65536:
+            raise ValueError(f"metrics_port is {self.metrics_port}; it must be between 1 and 65535")
         for name in ("margin", "commit_seconds", "price_per_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class TendSettings:
+    """Knobs of `nextmem tend`."""
+
+    orphan_hours: int = 1  # how long ago a file that was never committed must have been written, to be removed
+    version_hours: int = 168  # how long ago a file must have left the table: readers of older versions need it
+
+    def __post_init__(self):
+        for name in ("orphan_hours", "version_hours"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:

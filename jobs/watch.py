@@ -1,122 +1,93 @@
-"""`nextmem submit`, `jobs`, `logs` and `stop`: what they print, and how they end."""
+"""What others see of a running encode: its record in the bank, its metrics, its log."""
 
 from __future__ import annotations
 
+import logging
 import time
-from datetime import datetime
+from contextlib import ExitStack
 
-import click
-
-from jobs.follow import follow
-from jobs.job_server import Job, JobServer
-from jobs.output import emit
-from jobs.submit import Command, passed_on, require_cluster_paths, require_public, submit
-
-STOP_SECONDS = 90  # a job gets 60 to commit what is finished
-
-
-def run_submit(
-    command: Command, variables: dict[str, str], *, address: str | None, following: bool, as_json: bool
-) -> int:
-    """Exit code: 0 once it is submitted; the job's own where it is followed."""
-    require_cluster_paths(command)
-    require_public(variables)
-    server, passed = JobServer(address), passed_on() | variables
-    job_id = submit(server, command, passed)
-    if as_json:
-        emit({"event": "submitted", "id": job_id, "address": server.address, "command": command.text,
-              "env": sorted(passed)})  # fmt: skip
-    elif following:
-        click.echo(f"submitted {job_id} to {server.address}", err=True)
-    else:
-        click.echo(job_id)
-        click.echo(f"`{_hint(server, 'logs', job_id)} --follow` shows its log.", err=True)
-    if passed and not as_json:
-        click.echo(f"variables passed on: {', '.join(sorted(passed))}", err=True)
-    return _follow(server, job_id, as_json) if following else 0
+from pipeline.bank import Bank
+from pipeline.folder import Folder
+from pipeline.forecast import Forecast
+from pipeline.log import LOG
+from pipeline.logs import log, log_unit, logging_to
+from pipeline.metrics import DriverMetrics
+from pipeline.options import EncodeOptions
+from pipeline.outcome import Outcome
+from pipeline.plan import WorkCounts
+from pipeline.presence import Presence, how_it_ended, refuse_beside
+from pipeline.summary import Tally
 
 
-def run_logs(job_id: str, *, address: str | None, following: bool, as_json: bool) -> int:
-    """Exit code: the job's where it is followed, else 0."""
-    server = JobServer(address)
-    server.job(job_id)
-    if following:
-        return _follow(server, job_id, as_json)
-    text = server.log(job_id)
-    if as_json:
-        emit({"event": "log", "text": text})
-    else:
-        click.echo(text, nl=False)
-    return 0
+class Watch:
+    """Around one job, inside Ray's session. Each method is a moment of it, in this order; all of them are cheap."""
 
+    def __init__(self, uri: str, *, log_file: str | None):
+        self._folder, self._log_file = Folder(uri), log_file
+        self._presence = Presence(self._folder, "encode", on_beat=self._measure)
+        self._metrics: DriverMetrics | None = None
+        self._began: float | None = None  # the first unit
 
-def run_jobs(*, address: str | None, as_json: bool) -> None:
-    found = JobServer(address).jobs()
-    if as_json:
-        for job in found:
-            emit(_record(job))
-        return
-    rows = [("id", "status", "started", "took", "command"), *(_row(job) for job in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]))
+    def __enter__(self) -> Watch:
+        with ExitStack() as stack:
+            stack.enter_context(logging_to(self._log_file))
+            stack.enter_context(self._presence)
+            if self._folder.names(LOG):  # a job that is refused before it has a bank leaves nothing behind
+                self._presence.begin(state="planning")
+            self._stack = stack.pop_all()
+        return self
 
+    def __exit__(self, kind, error, traceback) -> None:
+        level = logging.ERROR if how_it_ended(error) == "failed" else logging.INFO
+        log("ended", level=level, bank=self._folder.uri, state=how_it_ended(error), error=str(error) if error else None)
+        self._stack.__exit__(kind, error, traceback)
 
-def run_stop(job_id: str, *, address: str | None, as_json: bool) -> None:
-    """Waits until it has ended. Raises TimeoutError where it does not."""
-    server = JobServer(address)
-    if not server.job(job_id).is_over:
-        server.stop(job_id)
-    end = time.monotonic() + STOP_SECONDS
-    while not (job := server.job(job_id)).is_over:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{job_id} was asked to stop and is {job.status} after {STOP_SECONDS} s: look again")
-        time.sleep(0.5)
-    if as_json:
-        emit(_record(job))
-    else:
-        click.echo(f"{job_id} {job.status}")
+    def planned(self, bank: Bank, counts: WorkCounts) -> None:
+        """Raises BusyError where the bank is being tended."""
+        self._presence.begin(state="starting", units=counts.units, chunks=counts.chunks)
+        refuse_beside(bank.folder, "tend")
+        log("planned", bank=bank.folder.uri, units=counts.units, documents=counts.documents, chunks=counts.chunks)
 
+    def started(self, options: EncodeOptions) -> None:
+        """Ray runs."""
+        self._metrics = DriverMetrics(options.bank)
+        workers = min(options.actors, self._presence.record.units)
+        self._presence.update(workers=workers, device="gpu" if options.gpus else "cpu")
 
-def _follow(server: JobServer, job_id: str, as_json: bool) -> int:
-    try:
-        job = follow(server, job_id, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nleft the log; {job_id} goes on. `{_hint(server, 'logs', job_id)} --follow` returns to it, "
-            f"`{_hint(server, 'stop', job_id)}` stops it.",
-            err=True,
+    def commit_took(self, units: int, seconds: float) -> None:
+        self._metrics.commit_took(seconds)
+        self._presence.update(last_commit=time.time())
+        log("commit", bank=self._folder.uri, units=units, seconds=round(seconds, 3))
+
+    def committed(self, group: list[Outcome]) -> None:
+        self._began = min([outcome.started for outcome in group] + ([self._began] if self._began else []))
+        self._metrics.committed(group)
+        for outcome in group:
+            log_unit("committed", outcome)
+
+    def show(self, tally: Tally, forecast: Forecast, encoded: int) -> None:
+        """The job as it stands now; others see it from the next beat on."""
+        if encoded and self._began is None:
+            self._began = time.time()
+        self._presence.update(
+            state="encoding" if self._began else "starting",
+            chunks=max(forecast.chunks, encoded),
+            done_units=tally.units,
+            done_documents=tally.documents,
+            done_chunks=tally.chunks,
+            done_tokens=tally.tokens,
+            encoded=encoded,
+            rejected=tally.rejected,
+            failed_units=len(tally.failures),
+            seconds=time.time() - self._began if self._began else 0.0,
         )
-        raise
-    if as_json:
-        emit({"event": "ended"} | _record(job))
-    else:
-        click.echo(_ending(job), err=True)
-    return _exit_code(job)
 
-
-def _ending(job: Job) -> str:
-    again = "" if job.status == "SUCCEEDED" else "; the same command goes on where it stopped"
-    # Ray's message repeats the end of the log, which has just been shown; without an exit code it is all there is
-    reason = f": {job.message.splitlines()[0]}" if job.status == "FAILED" and job.exit_code is None else ""
-    return f"{job.id} {job.status}{reason}{again}"
-
-
-def _exit_code(job: Job) -> int:
-    """The command's own; 1 where it had none, as when it was stopped or its node died."""
-    return 0 if job.status == "SUCCEEDED" else job.exit_code if job.exit_code and job.exit_code > 0 else 1
-
-
-def _hint(server: JobServer, verb: str, job_id: str) -> str:
-    return f"nextmem {verb} {job_id} --address {server.address}"
-
-
-def _record(job: Job) -> dict:
-    return {"id": job.id, "status": job.status, "started": job.started, "ended": job.ended,
-            "exit_code": job.exit_code, "command": job.command}  # fmt: skip
-
-
-def _row(job: Job) -> tuple[str, ...]:
-    started = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M:%S") if job.started else "-"
-    took = f"{(job.ended or time.time()) - job.started:.0f} s" if job.started else "-"
-    return job.id, job.status, started, took, job.command
+    def _measure(self) -> None:
+        record = self._presence.record
+        since = record.last_commit or self._began
+        if self._metrics is not None and since is not None:
+            self._metrics.set(
+                planned_chunks=record.chunks,
+                done_chunks=record.done_chunks,
+                commit_age_seconds=max(0.0, time.time() - since),
+            )

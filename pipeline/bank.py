@@ -159,6 +159,10 @@ class Bank:
         """Chunks, from the log alone."""
         return self.table.count()
 
+    def stored_bytes(self) -> int:
+        """Of the live files, from the log alone."""
+        return pc.sum(pa.table(self.table.get_add_actions(flatten=True)).column("size_bytes")).as_py() or 0
+
     def documents(self) -> Iterator[tuple[str, str]]:
         """(doc_id, doc_hash) of every document held, streaming."""
         for batch in self.rows([DOC_ID, DOC_HASH], pc.field(POSITION) == 0, batch_rows=65_536):

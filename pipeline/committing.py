@@ -23,13 +23,18 @@ class UnfinishableError(RuntimeError):
 
 
 def commit_as_they_come(
-    bank: Bank, outcomes: Iterable[Outcome], *, every: float = 5.0, on_wait: Callable[[], None] = lambda: None
+    bank: Bank,
+    outcomes: Iterable[Outcome],
+    *,
+    every: float = 5.0,
+    on_wait: Callable[[], None] = lambda: None,
+    on_commit: Callable[[int, float], None] = lambda units, seconds: None,
 ) -> Iterator[list[Outcome]]:
     """Commit the receipts among the outcomes every few seconds; yield each group once it is committed.
 
     On KeyboardInterrupt what is finished is committed first, and the interrupt goes on. Raises UnfinishableError, after
     committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through too.
-    `on_wait` is called a few times a second while nothing comes.
+    `on_wait` is called a few times a second while nothing comes, `on_commit` with the units and seconds of each commit.
     """
     arrivals: queue.Queue = queue.Queue()
     stopped = threading.Event()
@@ -43,7 +48,7 @@ def commit_as_they_come(
                 waiting.append(arrived)
             over = arrived is _END or isinstance(arrived, BaseException) or _is_fatal(arrived)
             if waiting and (over or time.monotonic() >= due):
-                yield _commit(bank, waiting)
+                yield _commit(bank, waiting, on_commit)
                 waiting, due = [], time.monotonic() + every
             if isinstance(arrived, BaseException):
                 raise arrived
@@ -52,14 +57,17 @@ def commit_as_they_come(
     except KeyboardInterrupt:
         waiting += [item for item in _drained(arrivals) if isinstance(item, Outcome)]
         if waiting:
-            yield _commit(bank, waiting)
+            yield _commit(bank, waiting, on_commit)
         raise
     finally:
         stopped.set()
 
 
-def _commit(bank: Bank, outcomes: list[Outcome]) -> list[Outcome]:
-    commit(bank, [outcome.receipt for outcome in outcomes if outcome.receipt])
+def _commit(bank: Bank, outcomes: list[Outcome], on_commit: Callable[[int, float], None]) -> list[Outcome]:
+    started, receipts = time.monotonic(), [outcome.receipt for outcome in outcomes if outcome.receipt]
+    commit(bank, receipts)
+    if receipts:
+        on_commit(len(receipts), time.monotonic() - started)
     fatal = next(filter(_is_fatal, outcomes), None)
     if fatal:
         raise UnfinishableError(fatal.failure.reason)

@@ -19,6 +19,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.attempts import RemoteLedger
+from pipeline.logs import log, log_to_stderr, log_unit
+from pipeline.metrics import WorkerMetrics
 from pipeline.options import EncodeOptions
 from pipeline.outcome import Outcome
 from pipeline.units import Unit
@@ -50,17 +52,24 @@ class UnitEncoder:
 
         from pipeline.encode_work import EncodeWork
 
+        log_to_stderr()  # which Ray keeps in a file of this worker's
         self.lost = torch.AcceleratorError
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
         self.work = EncodeWork(options, ledger, worker=name)
+        self.metrics = WorkerMetrics(options.bank, name)
+        log("ready", worker=name, bank=options.bank)
 
     def __call__(self, row: pa.Table) -> pa.Table:
         try:
-            return _row(OUTCOME, self.work.encode(_value(row)))
-        except self.lost:  # no CUDA call of this process works any more: end it, Ray starts another
+            outcome = self.work.encode(_value(row))
+        except self.lost as error:  # no CUDA call of this process works any more: end it, Ray starts another
+            log("device lost", level=logging.ERROR, worker=self.work.worker, error=str(error))
             os._exit(1)
+        self.metrics.add(outcome)
+        log_unit("encoded", outcome)
+        return _row(OUTCOME, outcome)
 
 
 def encode(units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Upkeep of a bank: forget documents, join small files, remove what no version needs.
+"""Upkeep of a bank: forget documents, join small files, remove what no version needs, checkpoint the log.
 
 None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from deltalake import ColumnProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError
@@ -15,6 +16,7 @@ from pyarrow import fs
 
 from pipeline.bank import Bank
 from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
+from pipeline.log import LOG
 from pipeline.replace import without_documents
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage import TEMPORARY
@@ -56,17 +58,56 @@ def compact(bank: Bank) -> int:
     return metrics["numFilesRemoved"]
 
 
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """Files of ours that the newest version does without, relative to the bank."""
+
+    orphans: tuple[str, ...]  # no version ever had them: their writer died, temporary files among them
+    superseded: tuple[str, ...]  # an earlier version had them: rows deleted, replaced, or joined into larger files
+
+
+def unneeded(bank: Bank, *, orphan_hours: int, version_hours: int) -> Unneeded:
+    """Orphans last written `orphan_hours` ago, and files that left the table `version_hours` ago.
+
+    The log forgets what left the table more than a week ago (Delta's own default): such a file is an orphan by then.
+    """
+    left, left_long_ago = (set(_listed(bank, hours, full=False)) for hours in (0, version_hours))
+    orphans = [name for name in _listed(bank, orphan_hours, full=True) if name not in left]
+    return Unneeded(tuple(orphans + _left_behind(bank, orphan_hours)), tuple(sorted(left_long_ago)))
+
+
+def joinable(bank: Bank) -> list[int]:
+    """Bytes of each live file that `compact` would look at; fewer than two give it nothing to do."""
+    sizes = [bank.folder.size(name) or 0 for name in bank.files()]
+    return [size for size in sizes if size < MAX_FILE_BYTES]
+
+
+def checkpoint(bank: Bank) -> int:
+    """Write the log's state at this version as one file, then drop the commits before it that are older than the log
+    keeps them (30 days by default); how many files of the log went. Versions that old cannot be opened any more.
+    """
+    bank.table.create_checkpoint()
+    written = len(bank.folder.names(LOG))
+    bank.table.cleanup_metadata()
+    return written - len(bank.folder.names(LOG))
+
+
 def vacuum(bank: Bank, older_than_hours: int = 168) -> list[str]:
     """Delete files of ours that the log doesn't name, or no longer does, and that are old; which.
 
     A running job's files are young until it commits them, so keep the hours above its commit interval. What isn't a
     bank's file stays, whatever it is.
     """
-    unused = bank.table.vacuum(older_than_hours, dry_run=True, enforce_retention_duration=False, full=True)
-    names = sorted(name for name in unused if OURS.fullmatch(name)) + _left_behind(bank, older_than_hours)
+    names = _listed(bank, older_than_hours, full=True) + _left_behind(bank, older_than_hours)
     for name in names:
         bank.folder.remove(name)
     return names
+
+
+def _listed(bank: Bank, hours: int, *, full: bool) -> list[str]:
+    """What delta-rs would vacuum. `full`: also what the log has never named."""
+    unused = bank.table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=full)
+    return sorted(name for name in unused if OURS.fullmatch(name))
 
 
 def _left_behind(bank: Bank, older_than_hours: int) -> list[str]:

@@ -33,9 +33,12 @@ def plan_corpus(
     *,
     unit_chunks: int,
     folder: str,
+    scratch: str | None = None,
     progress: Callable[[Counts], None] | None = None,
 ) -> Plan:
     """The plan of a corpus, from `folder` if it was planned before, else by one pass over the input.
+
+    A new plan is stored in `folder`, or in `scratch` where one is given: `folder` is then only read.
 
     The stored plan is named by the input's listing (path, size, time of change), the columns and `unit_chunks`, so any
     change plans anew; units whose documents are unchanged keep their ids. Raises what `corpus_files` and
@@ -45,8 +48,10 @@ def plan_corpus(
     if unit_chunks < 1:
         raise ValueError(f"unit_chunks is {unit_chunks}: wanted at least 1")
     corpus = Corpus(tuple(arguments))
-    uri = storage.join(storage.absolute(folder), _fingerprint(corpus, columns, unit_chunks) + ".plan.parquet")
-    return _stored(uri, columns) or _planned(uri, corpus, columns, unit_chunks, progress)
+    name = _fingerprint(corpus, columns, unit_chunks) + ".plan.parquet"
+    stored = _stored(storage.join(storage.absolute(folder), name), columns)
+    target = storage.join(storage.absolute(scratch or folder), name)
+    return stored or _planned(target, corpus, columns, unit_chunks, progress)
 
 
 class Plan:
@@ -116,6 +121,12 @@ class Work:
         """Longest first, to within a factor of about two, so that a pass over the plan stays sequential."""
         yield from self._units(self._pending.longest_first())
 
+    def some(self, count: int) -> Iterator[Unit]:
+        """At most `count` of the units, spread evenly over the input."""
+        units = len(self._pending.groups)
+        count = min(count, units)
+        yield from self._units(self._pending.take([i * units // count for i in range(count)]))
+
     def _look(self, pending: _Pending) -> tuple[_Pending, WorkCounts]:
         """Leaves out the units with nothing new, and counts."""
         keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
@@ -127,7 +138,7 @@ class Work:
                 keep.append(i)
                 tally["units"] += 1
                 tally["documents"] += unit.new_documents
-                tally["chunks"] += unit.chunks * unit.new_documents // max(1, unit.documents)
+                tally["chunks"] += unit.planned_chunks
                 tally["changed"] += len(unit.replaces)
                 tally["rejected"] += 0 if unit.redo else unit.rejected
         return pending.take(keep), WorkCounts(**tally)

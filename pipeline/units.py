@@ -46,6 +46,11 @@ class Unit:
         return self.documents - len(self.held)
 
     @property
+    def planned_chunks(self) -> int:
+        """Chunks of the new documents, estimated."""
+        return self.chunks * self.new_documents // max(1, self.documents)
+
+    @property
     def commit_id(self) -> str:
         """What the bank records as finished: the unit's id, and a new one where it is done again."""
         return f"{self.unit_id}-{self.redo}" if self.redo else self.unit_id

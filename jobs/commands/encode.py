@@ -22,6 +22,7 @@ from jobs.commands.options import as_json_option, pool_option
 @pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
 def encode(
@@ -37,6 +38,7 @@ def encode(
     pool,
     keep_text,
     no_verify,
+    dry_run,
     pairs,
     as_json,
 ):
@@ -44,7 +46,8 @@ def encode(
 
     Run the same command again to go on where it stopped, or to add what is new.
     """
-    from jobs.encode import EncodeJob, run_encode
+    from jobs.encode import run_encode
+    from jobs.encode_job import EncodeJob
     from jobs.report import print_encoded
     from jobs.settings import EncodeSettings, apply_settings
     from model.config import CodecConfig
@@ -66,6 +69,12 @@ def encode(
         keep_text=keep_text,
         verify=not no_verify,
     )
+    if dry_run:
+        from jobs.dry_run import run_dry
+        from jobs.report import print_estimate
+
+        print_estimate(run_dry(job), as_json=as_json)
+        return
     try:
         result = run_encode(job, as_json=as_json)
     except KeyboardInterrupt:

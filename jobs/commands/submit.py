@@ -35,7 +35,7 @@ def submit(words, address, following, pairs, as_json):
     variables = dict(_pair(pair) for pair in pairs)
     parameters = SUBMITTABLE[verb].make_context(f"nextmem {verb}", list(arguments)).params
     from jobs.submit import Command
-    from jobs.watch import run_submit
+    from jobs.submitted import run_submit
 
     command = Command(tuple(words), parameters)
     code = run_submit(command, variables, address=address, following=following, as_json=as_json)
@@ -48,7 +48,7 @@ def submit(words, address, following, pairs, as_json):
 @as_json_option
 def jobs(address, as_json):
     """The submitted jobs that the cluster remembers, oldest first."""
-    from jobs.watch import run_jobs
+    from jobs.submitted import run_jobs
 
     run_jobs(address=address, as_json=as_json)
 
@@ -60,7 +60,7 @@ def jobs(address, as_json):
 @as_json_option
 def logs(job_id, following, address, as_json):
     """What the job ID has printed. Ctrl-C leaves the log, not the job."""
-    from jobs.watch import run_logs
+    from jobs.submitted import run_logs
 
     code = run_logs(job_id, address=address, following=following, as_json=as_json)
     if code:
@@ -73,7 +73,7 @@ def logs(job_id, following, address, as_json):
 @as_json_option
 def stop(job_id, address, as_json):
     """Stop the job ID as Ctrl-C would: what is finished is committed. Waits until it has ended."""
-    from jobs.watch import run_stop
+    from jobs.submitted import run_stop
 
     run_stop(job_id, address=address, as_json=as_json)
 

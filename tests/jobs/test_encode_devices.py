@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.cluster import Cluster, Session
-from jobs.encode import EncodeJob, _wants_gpus
+from jobs.encode_job import EncodeJob, wants_gpus
 from jobs.settings import EncodeSettings
 from model.config import CodecConfig
 from pipeline.documents import Columns
@@ -15,7 +15,7 @@ EMPTY, WARM = Cluster(0, 1, False), Cluster(4, 32, False)
 
 
 def wants(cluster, **asked):
-    return _wants_gpus(EncodeJob(("c",), "b", Columns(), EncodeSettings(), CodecConfig(), **asked), cluster)
+    return wants_gpus(EncodeJob(("c",), "b", Columns(), EncodeSettings(), CodecConfig(), **asked), cluster)
 
 
 def test_without_a_word_what_is_there_decides():

@@ -1,0 +1,34 @@
+"""The commands that look after a bank: status, tend."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.commands.options import as_json_option
+
+
+@click.command()
+@click.argument("bank")
+@as_json_option
+def status(bank, as_json):
+    """Who writes to BANK: planned, done, failed, rejected, rate, ETA, age of the last commit."""
+    from jobs.status import run_status
+
+    run_status(bank, as_json=as_json)
+
+
+@click.command()
+@click.argument("bank")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="orphan_hours, version_hours.")
+@as_json_option
+def tend(bank, dry_run, pairs, as_json):
+    """Join BANK's small files, remove what dead jobs and old versions left, checkpoint its log.
+
+    Refuses while another job writes to the bank. The rows stay as they are.
+    """
+    from jobs.settings import TendSettings, apply_settings
+    from jobs.tend import run_tend
+
+    (settings,) = apply_settings(pairs, TendSettings())
+    run_tend(bank, settings, dry_run=dry_run, as_json=as_json)

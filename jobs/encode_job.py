@@ -1,0 +1,130 @@
+"""What an encode command asks for, and what that means: which codec, which devices, how large a unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.cluster import Cluster
+from jobs.identity import codec_identity
+from jobs.settings import EncodeSettings
+from model.codec_folder import read_settings
+from model.config import CodecConfig, ExactConfig
+from model.default_codec import default_codec_folder
+from model.precision import default_precision
+from pipeline import storage
+from pipeline.bank import Bank
+from pipeline.documents import Columns
+from pipeline.options import EncodeOptions
+
+DEFAULT_BACKBONE = "smollm2-135m"
+UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
+CORES_AN_ACTOR = 4  # at most, on a CPU
+MAX_UNIT_BYTES = 128_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeJob:
+    """What the command line asked for."""
+
+    corpus: tuple[str, ...]
+    bank: str
+    columns: Columns
+    settings: EncodeSettings
+    config: CodecConfig  # of the untrained codec, where one is made
+    codec: str | None = None
+    backbone: str | None = None
+    actors: int | None = None
+    gpus: bool | None = None  # None: where there are any
+    pool: str | None = None  # encoders only on nodes with the label pool=...
+    keep_text: bool = False
+    verify: bool = True
+
+
+def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
+    """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
+
+    An existing bank fixes precision and margin too: its rows must all recall alike.
+    """
+    bank = existing_bank(uri)
+    if bank is not None:
+        exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
+        if job.codec is not None:
+            bank.require(codec_identity(job.codec, exact))
+        return bank.codec_path, exact
+    precision = job.settings.precision
+    exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
+    if job.settings.margin is not None:
+        exact = ExactConfig(exact.precision, job.settings.margin)
+    backbone = job.backbone or DEFAULT_BACKBONE
+    folder = job.codec or default_codec_folder(backbone, job.config, precision=exact.precision)
+    return str(Path(folder).absolute()), exact
+
+
+def existing_bank(uri: str) -> Bank | None:
+    try:
+        return Bank.open(uri)
+    except FileNotFoundError:
+        return None
+
+
+def wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
+    """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
+    they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
+    if job.gpus is None and not cluster.is_local and not cluster.gpus:
+        raise ValueError(
+            "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
+        )
+    if job.gpus and not cluster.gpus and cluster.is_local:
+        raise ValueError("--gpus: this machine has no GPU that may be used")
+    if job.gpus and not cluster.gpus and not job.actors:
+        raise ValueError("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
+    return cluster.gpus > 0 if job.gpus is None else job.gpus
+
+
+def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
+    """Seconds of work, and at most 128 MB of rows."""
+    settings = read_settings(codec)
+    row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
+    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(gpus)]
+    return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
+
+
+def encode_options(
+    job: EncodeJob, bank: str, codec: str, columns: Columns, exact: ExactConfig, cluster: Cluster, *, gpus: bool
+) -> EncodeOptions:
+    """What the workers are told. `columns` is the plan's."""
+    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, cluster))
+    return EncodeOptions(
+        bank=bank,
+        codec=codec,
+        exact=exact,
+        columns=columns,
+        backbone=_named_backbone(job.backbone),
+        keep_text=job.keep_text,
+        verify=job.verify,
+        batch_size=job.settings.batch_size,
+        actors=actors,
+        threads=job.settings.threads or max(1, cluster.cores // actors),
+        gpus=gpus,
+        pool=job.pool,
+    )
+
+
+def absolute(argument: str) -> str:
+    """A corpus argument as the workers find it."""
+    return argument if argument.startswith("hf:") else storage.absolute(argument)
+
+
+def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
+    """One actor a group of cores: an actor holds the backbone's weights, so one a core would fill a large machine."""
+    return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
+
+
+def _device(gpus: bool) -> str:
+    return "cuda" if gpus else "cpu"
+
+
+def _named_backbone(name: str | None) -> str | None:
+    """A folder is made absolute: workers run in another one."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
