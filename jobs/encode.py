@@ -23,6 +23,7 @@ from pipeline.encode import encode
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.stalled import Watch
 from pipeline.summary import Summary, Tally, summarise
 
 DEFAULT_BACKBONE = "smollm2-135m"
@@ -99,9 +100,12 @@ def _encode(bank: Bank, work: Work, options: EncodeOptions, job: EncodeJob, tall
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
     began, ledger = None, RemoteLedger()
+    watch = Watch(job.settings.stall_minutes, ledger.under_way)
 
     def show() -> None:
-        progress.update(max(tally.chunks, ledger.total()), tally.rejected)
+        encoded = ledger.total()
+        watch.look(encoded, tally.units)
+        progress.update(max(tally.chunks, encoded), tally.rejected)
 
     try:
         outcomes = encode(work.units(), options, ledger)

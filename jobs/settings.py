@@ -22,6 +22,7 @@ class EncodeSettings:
     unit_chunks: int | None = None  # chunks a work unit; None: 64 on a CPU, 2,048 on GPUs
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     commit_seconds: float = 5.0
+    stall_minutes: float = 60.0  # without anything encoded or committed, after which the job ends with an error
     price_per_hour: float | None = None  # of one worker, for the cost in the summary
 
     def __post_init__(self):
@@ -30,7 +31,7 @@ class EncodeSettings:
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("margin", "commit_seconds", "price_per_hour"):
+        for name in ("margin", "commit_seconds", "stall_minutes", "price_per_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")
