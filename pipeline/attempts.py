@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 CRASHES_FORGIVEN = 1
 ANSWER_SECONDS = 5.0
+CALL_RETRIES = 20
 
 
 @dataclass(slots=True)
@@ -73,7 +74,8 @@ class Ledger:
             unit.ranges[at : at + 1] = [(first, middle), (middle, last)]
 
 
-LedgerActor = ray.remote(num_cpus=0, max_restarts=0)(Ledger)
+# Every method may come twice: a call whose answer was lost on the way is sent again.
+LedgerActor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=CALL_RETRIES)(Ledger)
 
 
 class RemoteLedger:

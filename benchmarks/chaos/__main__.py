@@ -45,8 +45,8 @@ def row(cell: Cell) -> str:
     judged = cell.judged
     figures = ["-"] * 5
     if judged is not None:
-        figures = [judged.lost, judged.doubled, judged.again, f"{100 * judged.redone:.1f} %", f"{cell.recovery:.1f}"]
-        figures[4] = "-" if cell.recovery is None else figures[4]
+        recovery = "-" if cell.recovery is None else f"{cell.recovery:.1f}"
+        figures = [judged.lost, judged.doubled, judged.again, f"{100 * judged.redone:.1f} %", recovery]
     times = f"{cell.times} x" if cell.times > 1 else ""
     words = [
         cell.fault,

@@ -66,4 +66,4 @@ def _again(seen: Seen) -> int:
 
 def _redone(seen: Seen, chunks: int) -> float:
     """What was begun beyond once a chunk; a unit that was cut short counts whole."""
-    return sum(call["chunks"] for call in seen.attempts()) / chunks - 1
+    return sum(call["chunks"] for call in seen.attempts()) / max(chunks, 1) - 1
