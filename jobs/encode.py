@@ -10,6 +10,7 @@ from jobs.cluster import Cluster, Session
 from jobs.encode_job import EncodeJob, absolute, codec_folder, encode_options, existing_bank, unit_chunks, wants_gpus
 from jobs.identity import codec_identity
 from jobs.output import Progress
+from jobs.settings import EncodeSettings
 from jobs.watch import Watch
 from pipeline import storage
 from pipeline.attempts import RemoteLedger
@@ -20,6 +21,7 @@ from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.stalled import Patience
 from pipeline.summary import Summary, Tally, summarise
 
 
@@ -67,7 +69,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
                 job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start(), gpus=gpus
             )
             _say_what_is_awaited(options, cluster)
-            began = _encode(bank, work, options, settings.commit_seconds, tally, watch, as_json)
+            began = _encode(bank, work, options, settings, tally, watch, as_json=as_json)
         ended = time.monotonic()
     summary = summarise(
         tally,
@@ -82,21 +84,31 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
 
 
 def _encode(
-    bank: Bank, work: Work, options: EncodeOptions, every: float, tally: Tally, watch: Watch, as_json: bool
+    bank: Bank,
+    work: Work,
+    options: EncodeOptions,
+    settings: EncodeSettings,
+    tally: Tally,
+    watch: Watch,
+    *,
+    as_json: bool,
 ) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     progress = Progress(work.counts.chunks, as_json=as_json)
     began, ledger, forecast = None, RemoteLedger(), Forecast(work.counts.chunks)
+    patience = Patience(settings.stall_minutes, ledger.under_way)
     watch.started(options)
 
     def show() -> None:
         encoded = max(tally.chunks, ledger.total())
+        patience.look(encoded, tally.units, len(tally.failures))
         progress.update(encoded, tally.rejected, of=forecast.chunks)
         watch.show(tally, forecast, encoded)
 
     try:
         outcomes = encode(forecast.watching(work.units()), options, ledger)
-        for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=watch.commit_took):
+        every, took = settings.commit_seconds, watch.commit_took
+        for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took):
             began = began or min(outcome.started for outcome in group)
             tally.add(group)
             forecast.add(group)

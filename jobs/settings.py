@@ -22,6 +22,7 @@ class EncodeSettings:
     unit_chunks: int | None = None  # chunks a work unit; None: 64 on a CPU, 2,048 on GPUs
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     commit_seconds: float = 5.0
+    stall_minutes: float = 60.0  # without anything encoded or committed, after which the job ends with an error
     price_per_hour: float | None = None  # of one worker, for the cost in the summary
     chunks_per_second: float | None = None  # of one worker, for --dry-run; None: measured
     log_file: str | None = None  # the driver's log, JSON lines
@@ -37,7 +38,7 @@ class EncodeSettings:
             raise ValueError(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
         if self.metrics_port is not None and not 0 < self.metrics_port < 65536:
             raise ValueError(f"metrics_port is {self.metrics_port}; it must be between 1 and 65535")
-        for name in ("margin", "commit_seconds", "price_per_hour"):
+        for name in ("margin", "commit_seconds", "stall_minutes", "price_per_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")

@@ -11,9 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 CRASHES_FORGIVEN = 1
+ANSWER_SECONDS = 5.0
+CALL_RETRIES = 20
 
 
 @dataclass(slots=True)
@@ -54,6 +57,10 @@ class Ledger:
         """Chunks encoded so far, those of a unit that was tried twice counted twice."""
         return self._encoded
 
+    def under_way(self) -> list[str]:
+        """Units that an encoder has begun and not finished."""
+        return [unit_id for unit_id, unit in self._units.items() if unit.trying is not None]
+
     def _crashed(self, unit: _Unit, crashed: tuple[int, int]) -> None:
         unit.crashes[crashed] = unit.crashes.get(crashed, 0) + 1
         if unit.crashes[crashed] <= CRASHES_FORGIVEN:
@@ -67,14 +74,19 @@ class Ledger:
             unit.ranges[at : at + 1] = [(first, middle), (middle, last)]
 
 
-LedgerActor = ray.remote(num_cpus=0, max_restarts=0)(Ledger)
+# Every method may come twice: a call whose answer was lost on the way is sent again.
+LedgerActor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=CALL_RETRIES)(Ledger)
 
 
 class RemoteLedger:
-    """A ledger that lives in an actor of its own, called as if it were here."""
+    """A ledger that lives in an actor of its own, called as if it were here.
+
+    The actor is put on the driver's node: on any other, that node's death would end the job.
+    """
 
     def __init__(self):
-        self._actor = LedgerActor.remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor = LedgerActor.options(scheduling_strategy=here).remote()
         self._asked: ray.ObjectRef | None = None
         self._total = 0
 
@@ -86,6 +98,12 @@ class RemoteLedger:
 
     def finished(self, unit_id: str) -> None:
         self._actor.finished.remote(unit_id)
+
+    def under_way(self) -> list[str]:
+        """An empty list also where the ledger does not answer in time."""
+        with suppress(RayActorError, GetTimeoutError):
+            return ray.get(self._actor.under_way.remote(), timeout=ANSWER_SECONDS)
+        return []
 
     def encoded(self, chunks: int) -> None:
         self._actor.encoded.remote(chunks)
