@@ -13,6 +13,7 @@ import click
 from jobs.commands.encode import encode
 from jobs.commands.read import export, info, recall, search, verify
 from jobs.commands.train import train
+from pipeline.s3_errors import explained
 
 TROUBLE = "NEXTMEM_DEBUG=1 shows where it happened."
 
@@ -36,6 +37,8 @@ class Refusing(click.Group):
 
 def one_line(error: Exception) -> str:
     """What went wrong, in a line; an error that is no one's refusal says how to see more."""
+    if store := explained(error):
+        return store
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"

@@ -17,6 +17,7 @@ from model.precision import default_precision
 from pipeline import storage
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
+from pipeline.codec_copy import local_codec
 from pipeline.committing import commit_as_they_come
 from pipeline.documents import Columns
 from pipeline.encode import encode
@@ -126,15 +127,16 @@ def _codec_folder(job: EncodeJob, uri: str, cluster: Cluster) -> tuple[str, Exac
     if bank is not None:
         exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
         if job.codec is not None:
-            bank.require(codec_identity(job.codec, exact))
-        return bank.codec_path, exact
+            bank.require(codec_identity(local_codec(job.codec), exact))
+        return local_codec(bank.codec_path), exact
     precision = job.settings.precision
     exact = ExactConfig.of(default_precision(_device(cluster)) if precision == "auto" else precision)
     if job.settings.margin is not None:
         exact = ExactConfig(exact.precision, job.settings.margin)
     backbone = job.backbone or DEFAULT_BACKBONE
-    folder = job.codec or default_codec_folder(backbone, job.config, precision=exact.precision)
-    return str(Path(folder).absolute()), exact
+    if job.codec is not None:
+        return local_codec(job.codec), exact
+    return str(default_codec_folder(backbone, job.config, precision=exact.precision).absolute()), exact
 
 
 def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:

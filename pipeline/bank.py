@@ -47,13 +47,12 @@ class Bank:
         metadata_fields: tuple[pa.Field, ...] = (),
         *,
         codec: str | os.PathLike | None = None,
-        storage_options: dict[str, str] | None = None,
     ) -> Bank:
         """A new, empty bank; the local folder `codec` is copied into it first. Raises FileExistsError.
 
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
-        folder, schema = Folder(uri, storage_options), table_schema(metadata_fields)
+        folder, schema = Folder(uri), table_schema(metadata_fields)
         _refuse_foreign_files(folder)
         if codec is not None:
             folder.put_folder(codec, CODEC)
@@ -62,25 +61,23 @@ class Bank:
                 folder.uri,
                 schema,
                 configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
-                storage_options=storage_options,
+                storage_options=folder.storage_options,
                 raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
             )
         except DeltaError as error:
             raise FileExistsError(
                 f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it."
             ) from error
-        return cls.open(uri, storage_options=storage_options)
+        return cls.open(uri)
 
     @classmethod
-    def open(
-        cls, uri: str | os.PathLike, *, version: int | None = None, storage_options: dict[str, str] | None = None
-    ) -> Bank:
+    def open(cls, uri: str | os.PathLike, *, version: int | None = None) -> Bank:
         """The newest version, or a given one. Raises FileNotFoundError; ValueError for what is no bank of ours."""
-        folder = Folder(uri, storage_options)
+        folder = Folder(uri)
         if folder.is_local and os.path.isfile(folder.uri):
             raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
-            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=storage_options))
+            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=folder.storage_options))
         except TableNotFoundError as error:
             raise FileNotFoundError(
                 f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
@@ -97,7 +94,7 @@ class Bank:
 
     @property
     def codec_path(self) -> str:
-        """The copy of the codec folder inside the bank."""
+        """The copy of the codec folder inside the bank; on an object store `local_codec` fetches it."""
         return f"{self.folder.uri}/{CODEC}"
 
     def reload(self) -> None:
