@@ -79,7 +79,9 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         )
         bank = _bank(uri, folder, identity, plan)
         finished = bank.finished_units(plan.unit_ids())
-        work = plan.against(bank.documents(), finished, replacements=bank.replacements())
+        replacements = bank.replacements()
+        held = bank.documents(but_of=frozenset() if replacements else finished)
+        work = plan.against(held, finished, replacements=replacements)
         began = time.monotonic()
         if work.counts.units:
             began = _encode(bank, work, _options(job, bank, plan, exact, session.start()), job, tally, as_json)

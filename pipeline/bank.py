@@ -10,7 +10,7 @@ until `reload`. Writing is in pipeline/unit_file.py and pipeline/commit.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,7 @@ from pipeline.columns import require_same_columns, table_schema
 from pipeline.folder import Folder
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, metadata_of
-from pipeline.unit_file import UnitWriter
+from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
@@ -156,13 +156,22 @@ class Bank:
         """Chunks, from the log alone."""
         return self.table.count()
 
-    def documents(self) -> Iterator[tuple[str, str]]:
-        """(doc_id, doc_hash) of every document held, streaming."""
-        for batch in self.rows([DOC_ID, DOC_HASH], pc.field(POSITION) == 0, batch_rows=65_536):
+    def documents(self, but_of: Set[str] = frozenset()) -> Iterator[tuple[str, str]]:
+        """(doc_id, doc_hash) of every document held, streaming. Files of the units `but_of` are left unread.
+
+        A rerun knows what its finished units hold; on an object store each of their files would cost it requests.
+        """
+        first = pc.field(POSITION) == 0
+        for batch in self.rows([DOC_ID, DOC_HASH], first, batch_rows=65_536, but_of=but_of):
             yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
     def rows(
-        self, columns: list[str] | None = None, filter: pc.Expression | None = None, *, batch_rows: int = BATCH_ROWS
+        self,
+        columns: list[str] | None = None,
+        filter: pc.Expression | None = None,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        but_of: Set[str] = frozenset(),
     ) -> Iterator[pa.RecordBatch]:
         """The live rows, streaming, file by file, in each file's own order.
 
@@ -172,6 +181,8 @@ class Bank:
         reading = ds.ParquetFragmentScanOptions(pre_buffer=not self.folder.is_local)
         kept = {"batch_size": batch_rows, "batch_readahead": 1, "fragment_readahead": 1}
         for fragment in self.dataset().get_fragments(filter):
+            if but_of and unit_of(fragment.path) in but_of:
+                continue
             scanner = fragment.scanner(
                 self.schema, columns=columns, filter=filter, fragment_scan_options=reading, **kept
             )

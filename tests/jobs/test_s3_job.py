@@ -132,7 +132,7 @@ def test_it_is_exported_to_s3(grown, object_store):
     assert object_store.names(f"{place}/out") == ["README.md", "bank.json", *exported["files"]]
 
 
-def test_two_jobs_on_one_bank_at_once_leave_every_row_once(first, object_store, codec):
+def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_store, codec):
     """Both have the same new documents to do; none is there twice, and neither job fails."""
     place = object_store.place()
     put_corpus(object_store, place, list(TEXTS)[:1])
@@ -151,7 +151,7 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(first, object_store, 
     assert verify(bank) == [] and sorted(doc_id for doc_id, _ in bank.documents()) == sorted(list(TEXTS)[:4])
 
 
-def test_a_job_whose_requests_fail_now_and_then_ends_whole(first, object_store, codec):
+def test_a_job_whose_requests_fail_now_and_then_ends_whole(ray_session, object_store, codec):
     """Every fifth request is answered with 503, every seventh is reset, every eleventh is done and its answer lost."""
     place, proxy = object_store.place(), object_store.proxy
     put_corpus(object_store, place, list(TEXTS)[:4])
@@ -164,7 +164,7 @@ def test_a_job_whose_requests_fail_now_and_then_ends_whole(first, object_store, 
     assert len(failed) > 10 and verify(Bank.open(f"s3://{place}/bank")) == []
 
 
-def test_uploads_cut_in_the_middle_are_done_again_and_never_seen(first, object_store, codec):
+def test_uploads_cut_in_the_middle_are_done_again_and_never_seen(ray_session, object_store, codec):
     place, proxy, seen = object_store.place(), object_store.proxy, []
     put_corpus(object_store, place, list(TEXTS)[:4])
 
@@ -186,7 +186,7 @@ def is_commit(request):
 
 
 @pytest.mark.parametrize("since", ["the plan", "the first commit"])
-def test_a_job_whose_store_goes_down_says_so_and_a_rerun_finishes(first, object_store, codec, since):
+def test_a_job_whose_store_goes_down_says_so_and_a_rerun_finishes(ray_session, object_store, codec, since):
     place, proxy = object_store.place(), object_store.proxy
     put_corpus(object_store, place, list(TEXTS)[:4])
     down = threading.Event()
@@ -218,7 +218,7 @@ def test_a_job_whose_store_goes_down_says_so_and_a_rerun_finishes(first, object_
     ("s3://{place}/corpus", "nope://x/bank", "nope://x cannot be opened"),
     ("s3://{place}/nothing", "s3://{place}/bank", "/nothing does not exist: give a file, a folder"),
 ])  # fmt: skip
-def test_a_place_that_is_not_there_is_refused_in_one_line(first, object_store, codec, corpus, bank, words):
+def test_a_place_that_is_not_there_is_refused_in_one_line(ray_session, object_store, codec, corpus, bank, words):
     place = object_store.place()
     put_corpus(object_store, place, list(TEXTS)[:1])
     code, _, stderr = run("encode", corpus.format(place=place), bank.format(place=place), "--codec", codec)

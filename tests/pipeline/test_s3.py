@@ -353,6 +353,13 @@ def test_finding_what_is_finished_takes_no_request_a_unit(bank, proxy):
     assert len(requests) <= 12
 
 
+def test_what_a_bank_holds_beside_known_units_takes_no_request_for_those(bank, proxy):
+    commit(bank, [receipt(bank, f"u{number}", {f"doc-{number}": 1}) for number in range(20)])
+    with proxy.counting() as requests:
+        left = dict(bank.documents(but_of={f"u{number}" for number in range(19)}))
+    assert list(left) == ["doc-19"] and len(requests) <= 5
+
+
 def test_a_commit_of_many_units_takes_one_request_a_file_and_a_few(bank, proxy):
     receipts = [receipt(bank, f"u{number}", {f"doc-{number}": 1}) for number in range(20)]
     with proxy.counting() as requests:
