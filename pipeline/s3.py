@@ -39,8 +39,9 @@ class S3Settings:
     def from_environment(cls) -> S3Settings:
         """Raises ValueError for a variable that makes no sense."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-        if endpoint and (urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).hostname):
-            raise ValueError("AWS_ENDPOINT_URL is no URL: give one such as https://host or http://host:9000")
+        parts = urlsplit(endpoint or "https://aws")
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:  # it is printed
+            raise ValueError("AWS_ENDPOINT_URL is no plain URL: give one such as https://host or http://host:9000")
         attempts = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
         if not attempts.isdecimal() or int(attempts) < 1:
             raise ValueError(f"AWS_MAX_ATTEMPTS is {attempts}: wanted a whole number of at least 1")

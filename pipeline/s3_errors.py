@@ -27,7 +27,7 @@ _REASONS = (  # the first that is found; the more telling ones stand first
     (r"ACCESS_DENIED|AccessDenied|403 Forbidden|necessary privileges|HTTP status 403", "access is denied", DENIED),
     (r"PERMANENT_REDIRECT|PermanentRedirect|AuthorizationHeaderMalformed|HTTP status 301", "the bucket is in another "
      "region", "Set AWS_REGION to it"),
-    (r"SLOW_DOWN|SlowDown|503", "the store answers 503 SlowDown", f"It {DOWN}"),
+    (r"SLOW_DOWN|SlowDown|HTTP status 503|503 Service", "the store answers 503 SlowDown", f"It {DOWN}"),
     (r"HTTP status 5\d\d|INTERNAL_FAILURE|50[024] [A-Z]", "the store answers with an error of its own", f"It {DOWN}"),
     (r"NETWORK_CONNECTION|client error|HTTP error|REQUEST_TIMEOUT", "the store does not answer", f"It {DOWN}"),
 )  # fmt: skip

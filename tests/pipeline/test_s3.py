@@ -169,7 +169,8 @@ def _delta(uri):
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
-    ("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL is no URL: give one such as"),
+    ("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL is no plain URL: give one such as"),
+    ("AWS_ENDPOINT_URL", f"http://{KEY}:{SECRET}@host", "AWS_ENDPOINT_URL is no plain URL: give one such as"),
     ("AWS_MAX_ATTEMPTS", "often", "AWS_MAX_ATTEMPTS is often: wanted a whole number of at least 1"),
 ])  # fmt: skip
 def test_a_variable_that_makes_no_sense_is_refused(uri, monkeypatch, name, value, words):
