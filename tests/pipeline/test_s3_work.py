@@ -74,7 +74,7 @@ def test_the_stored_plan_is_found_again_without_reading_the_corpus(place, works,
     with proxy.counting() as requests:
         again = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=1, folder=f"s3://{place}/bank/_plan")
     assert list(again.unit_ids()) == list(works.plan.unit_ids())
-    assert not [r for r in requests if r.method == "GET" and r.path.endswith(".jsonl")] and len(requests) <= 6
+    assert not [r for r in requests if r.method == "GET" and r.path.endswith(".jsonl")] and len(requests) <= 8
 
 
 def test_a_changed_bank_plans_with_no_request_a_unit(works, proxy):
