@@ -16,6 +16,7 @@ from jobs.commands.submit import jobs, logs, stop, submit
 from jobs.commands.tend import status, tend
 from jobs.commands.train import train
 from jobs.token import join_with_token
+from pipeline.s3_errors import explained
 
 TROUBLE = "NEXTMEM_DEBUG=1 shows where it happened."
 
@@ -39,6 +40,8 @@ class Refusing(click.Group):
 
 def one_line(error: Exception) -> str:
     """What went wrong, in a line; an error that is no one's refusal says how to see more."""
+    if store := explained(error):
+        return store
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"

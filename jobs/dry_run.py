@@ -10,7 +10,16 @@ import time
 from dataclasses import dataclass
 
 from jobs.cluster import this_machine
-from jobs.encode_job import EncodeJob, absolute, codec_folder, encode_options, existing_bank, unit_chunks, wants_gpus
+from jobs.encode_job import (
+    EncodeJob,
+    absolute,
+    bank_work,
+    codec_folder,
+    encode_options,
+    existing_bank,
+    unit_chunks,
+    wants_gpus,
+)
 from jobs.output import duration
 from model.codec_folder import read_settings
 from pipeline import storage
@@ -82,8 +91,7 @@ def _work(plan: Plan, bank: Bank | None) -> Work:
     if bank is None:
         return plan.against()
     bank.require_metadata(plan.columns.fields)
-    finished = bank.finished_units(plan.unit_ids())
-    return plan.against(bank.documents(), finished, replacements=bank.replacements())
+    return bank_work(plan, bank)
 
 
 def _rate(job: EncodeJob, bank: Bank | None, sample: Sample, options: EncodeOptions) -> Rate:

@@ -7,7 +7,16 @@ import time
 from dataclasses import dataclass
 
 from jobs.cluster import Cluster, Session
-from jobs.encode_job import EncodeJob, absolute, codec_folder, encode_options, existing_bank, unit_chunks, wants_gpus
+from jobs.encode_job import (
+    EncodeJob,
+    absolute,
+    bank_work,
+    codec_folder,
+    encode_options,
+    existing_bank,
+    unit_chunks,
+    wants_gpus,
+)
 from jobs.identity import codec_identity
 from jobs.output import Progress
 from jobs.settings import EncodeSettings
@@ -60,8 +69,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
-        finished = bank.finished_units(plan.unit_ids())
-        work = plan.against(bank.documents(), finished, replacements=bank.replacements())
+        work = bank_work(plan, bank)
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:

@@ -14,8 +14,10 @@ from model.default_codec import default_codec_folder
 from model.precision import default_precision
 from pipeline import storage
 from pipeline.bank import Bank
+from pipeline.codec_copy import local_codec
 from pipeline.documents import Columns
 from pipeline.options import EncodeOptions
+from pipeline.plan import Plan, Work
 
 DEFAULT_BACKBONE = "smollm2-135m"
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
@@ -50,15 +52,16 @@ def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactCon
     if bank is not None:
         exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
         if job.codec is not None:
-            bank.require(codec_identity(job.codec, exact))
-        return bank.codec_path, exact
+            bank.require(codec_identity(local_codec(job.codec), exact))
+        return local_codec(bank.codec_path), exact
     precision = job.settings.precision
     exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
     if job.settings.margin is not None:
         exact = ExactConfig(exact.precision, job.settings.margin)
-    backbone = job.backbone or DEFAULT_BACKBONE
-    folder = job.codec or default_codec_folder(backbone, job.config, precision=exact.precision)
-    return str(Path(folder).absolute()), exact
+    if job.codec is not None:
+        return local_codec(job.codec), exact
+    folder = default_codec_folder(job.backbone or DEFAULT_BACKBONE, job.config, precision=exact.precision)
+    return str(folder.absolute()), exact
 
 
 def existing_bank(uri: str) -> Bank | None:
@@ -88,6 +91,13 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
     wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(gpus)]
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
+
+
+def bank_work(plan: Plan, bank: Bank) -> Work:
+    """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced."""
+    finished, replacements = bank.finished_units(plan.unit_ids()), bank.replacements()
+    held = bank.documents(but_of=frozenset() if replacements else finished)
+    return plan.against(held, finished, replacements=replacements)
 
 
 def encode_options(

@@ -10,7 +10,7 @@ until `reload`. Writing is in pipeline/unit_file.py and pipeline/commit.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,7 @@ from pipeline.columns import require_same_columns, table_schema
 from pipeline.folder import Folder
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, metadata_of
-from pipeline.unit_file import UnitWriter
+from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
@@ -47,13 +47,12 @@ class Bank:
         metadata_fields: tuple[pa.Field, ...] = (),
         *,
         codec: str | os.PathLike | None = None,
-        storage_options: dict[str, str] | None = None,
     ) -> Bank:
         """A new, empty bank; the local folder `codec` is copied into it first. Raises FileExistsError.
 
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
-        folder, schema = Folder(uri, storage_options), table_schema(metadata_fields)
+        folder, schema = Folder(uri), table_schema(metadata_fields)
         _refuse_foreign_files(folder)
         if codec is not None:
             folder.put_folder(codec, CODEC)
@@ -62,25 +61,23 @@ class Bank:
                 folder.uri,
                 schema,
                 configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
-                storage_options=storage_options,
+                storage_options=folder.storage_options,
                 raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
             )
         except DeltaError as error:
             raise FileExistsError(
                 f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it."
             ) from error
-        return cls.open(uri, storage_options=storage_options)
+        return cls.open(uri)
 
     @classmethod
-    def open(
-        cls, uri: str | os.PathLike, *, version: int | None = None, storage_options: dict[str, str] | None = None
-    ) -> Bank:
+    def open(cls, uri: str | os.PathLike, *, version: int | None = None) -> Bank:
         """The newest version, or a given one. Raises FileNotFoundError; ValueError for what is no bank of ours."""
-        folder = Folder(uri, storage_options)
+        folder = Folder(uri)
         if folder.is_local and os.path.isfile(folder.uri):
             raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
-            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=storage_options))
+            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=folder.storage_options))
         except TableNotFoundError as error:
             raise FileNotFoundError(
                 f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
@@ -97,7 +94,7 @@ class Bank:
 
     @property
     def codec_path(self) -> str:
-        """The copy of the codec folder inside the bank."""
+        """The copy of the codec folder inside the bank; on an object store `local_codec` fetches it."""
         return f"{self.folder.uri}/{CODEC}"
 
     def reload(self) -> None:
@@ -163,13 +160,22 @@ class Bank:
         """Of the live files, from the log alone."""
         return pc.sum(pa.table(self.table.get_add_actions(flatten=True)).column("size_bytes")).as_py() or 0
 
-    def documents(self) -> Iterator[tuple[str, str]]:
-        """(doc_id, doc_hash) of every document held, streaming."""
-        for batch in self.rows([DOC_ID, DOC_HASH], pc.field(POSITION) == 0, batch_rows=65_536):
+    def documents(self, but_of: Set[str] = frozenset()) -> Iterator[tuple[str, str]]:
+        """(doc_id, doc_hash) of every document held, streaming. Files of the units `but_of` are left unread.
+
+        A rerun knows what its finished units hold; on an object store each of their files would cost it requests.
+        """
+        first = pc.field(POSITION) == 0
+        for batch in self.rows([DOC_ID, DOC_HASH], first, batch_rows=65_536, but_of=but_of):
             yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
     def rows(
-        self, columns: list[str] | None = None, filter: pc.Expression | None = None, *, batch_rows: int = BATCH_ROWS
+        self,
+        columns: list[str] | None = None,
+        filter: pc.Expression | None = None,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        but_of: Set[str] = frozenset(),
     ) -> Iterator[pa.RecordBatch]:
         """The live rows, streaming, file by file, in each file's own order.
 
@@ -179,6 +185,8 @@ class Bank:
         reading = ds.ParquetFragmentScanOptions(pre_buffer=not self.folder.is_local)
         kept = {"batch_size": batch_rows, "batch_readahead": 1, "fragment_readahead": 1}
         for fragment in self.dataset().get_fragments(filter):
+            if but_of and unit_of(fragment.path) in but_of:
+                continue
             scanner = fragment.scanner(
                 self.schema, columns=columns, filter=filter, fragment_scan_options=reading, **kept
             )

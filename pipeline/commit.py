@@ -23,6 +23,7 @@ from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
 ATTEMPTS = 20
+TROUBLES = 3  # commits in a row that the store may fail, each with the requests' own retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
 def swap(
     bank: Bank, actions: list[AddAction | RemoveAction], summary: dict, transactions: Sequence[Transaction] = ()
 ) -> bool:
-    """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded."""
+    """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded.
+
+    An object store may also make the commit and lose its answer. Then False is returned too, and whoever decides anew
+    finds its own units held.
+    """
     bank.arrivals()
     base = bank.version
     properties = CommitProperties(
@@ -90,13 +95,17 @@ def swap(
         max_commit_retries=0,  # this is the compare-and-swap
         app_transactions=list(transactions),
     )
-    try:
-        bank.table.create_write_transaction(actions, "append", bank.schema, commit_properties=properties)
-    except CommitFailedError:
-        bank.reload()
-        if bank.version == base:
-            raise
-        return False
+    for trouble in range(1, TROUBLES + 1):
+        try:
+            bank.table.create_write_transaction(actions, "append", bank.schema, commit_properties=properties)
+            break
+        except (CommitFailedError, OSError) as error:
+            bank.reload()
+            if bank.version != base:
+                return False
+            if isinstance(error, CommitFailedError) or bank.folder.is_local or trouble == TROUBLES:
+                raise
+            time.sleep(0.5 * trouble)  # a put that is reset is not tried again by delta-rs: it may have been done
     bank.reload()
     bank.sorted_until = base + 1
     return True
@@ -133,9 +142,10 @@ def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveActi
 
 def _require_written(bank: Bank, receipts: list[Receipt]) -> None:
     """A log that names a missing file makes the whole bank unreadable, so look before."""
+    sizes = bank.folder.sizes(file.path for receipt in receipts for file in receipt.files)
     for receipt in receipts:
         for file in receipt.files:
-            if bank.folder.size(file.path) != file.size:
+            if sizes[file.path] != file.size:
                 raise FileNotFoundError(
                     f"unit {receipt.unit_id} says it wrote {file.path} ({file.size} bytes), and {bank.folder.uri} has "
                     "no such file: every worker must see the bank under this very path. Use shared storage."

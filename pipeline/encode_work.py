@@ -16,6 +16,7 @@ from model.checkpoint import load_codec
 from model.speed import matmul_rate
 from pipeline import schema
 from pipeline.bank import Bank
+from pipeline.codec_copy import local_codec
 from pipeline.commit import Receipt
 from pipeline.documents import Rejected, reject
 from pipeline.memorise import Memoriser
@@ -34,7 +35,7 @@ class EncodeWork:
         self.ledger, self.worker = ledger, worker
         if not torch.cuda.is_available():
             torch.set_num_threads(options.threads)  # Ray sets it to the actor's num_cpus, which may be another number
-        codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
+        codec = load_codec(local_codec(options.codec), backbone_name=options.backbone, exact=options.exact)
         self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size, on_batch=ledger.encoded)
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()

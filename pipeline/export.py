@@ -17,7 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import storage
 from pipeline.bank import Bank
+from pipeline.folder import Folder
 from pipeline.identity import CodecIdentity
 from pipeline.schema import EMBEDDING
 from pipeline.unit_file import parquet_files
@@ -37,20 +39,34 @@ class Exported:
 def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
     """Write OUT/part-*.parquet (each at most 128 MB), OUT/bank.json and OUT/README.md: all of it or nothing.
 
-    Streams: one file in memory at a time. Raises FileExistsError for a folder that holds anything.
+    Streams: one file in memory at a time. Raises FileExistsError for a folder that holds anything. On an object store
+    OUT/bank.json comes last: where it is, the rest is.
     """
+    if storage.is_remote(os.fspath(out_dir)):
+        return _export_remote(bank, Folder(out_dir))
     out = Path(out_dir).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty: export into a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        exported = _write(bank, draft)
+        exported = _write(bank, Folder(draft))
         draft.chmod(0o755)
         os.replace(draft, out)  # onto an empty folder or none
         return exported
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _export_remote(bank: Bank, out: Folder) -> Exported:
+    if out.names(recursive=True):
+        raise FileExistsError(f"{out.uri} is not empty: export into a new folder")
+    try:
+        return _write(bank, out)
+    except BaseException:
+        for name in out.names():
+            out.remove(name)
         raise
 
 
@@ -62,19 +78,21 @@ def export_schema(bank: Bank) -> pa.Schema:
     return pa.schema(fields, metadata={PROPERTY: json.dumps(asdict(bank.identity)).encode()})
 
 
-def _write(bank: Bank, folder: Path) -> Exported:
+def _write(bank: Bank, folder: Folder) -> Exported:
     schema = export_schema(bank)
     files, size = [], 0
     for number, content in enumerate(parquet_files(schema, _fixed(bank, schema))):
         files.append(f"part-{number:05d}.parquet")
-        size += Path(folder, files[-1]).write_bytes(content)
+        folder.put(files[-1], content)
+        size += content.size
     if not files:
         files = ["part-00000.parquet"]  # columns without rows open everywhere; no file at all is an error
-        pq.write_table(schema.empty_table(), Path(folder, files[0]))
+        pq.write_table(schema.empty_table(), empty := pa.BufferOutputStream())
+        folder.put(files[0], empty.getvalue())
     about = {"bank": bank.folder.uri, "version": bank.version, "rows": bank.count(), "files": files}
     about |= {"codec": asdict(bank.identity), "columns": {field.name: str(field.type) for field in schema}}
-    Path(folder, "bank.json").write_text(json.dumps(about, indent=2) + "\n")
-    Path(folder, "README.md").write_text(_readme(bank.identity))
+    folder.put("README.md", _readme(bank.identity).encode())
+    folder.put("bank.json", (json.dumps(about, indent=2) + "\n").encode())
     return Exported(tuple(files), bank.count(), size)
 
 

@@ -1,35 +1,29 @@
 """One folder, on a local disk or an object store, and the only ways we change it: put a whole file, remove a file.
 
-A file put here is there whole or not at all (pipeline/storage.py). `storage_options` are delta-rs' own names
-(AWS_REGION, ...): the log goes through delta-rs and the files through pyarrow, and on s3:// both get the same ones.
-(delta-rs' own pyarrow file system reads, but cannot write.)
+A file put here is there whole or not at all (pipeline/storage.py). The log goes through delta-rs and the files through
+pyarrow; on s3:// both are told the same (pipeline/s3.py). (delta-rs' own pyarrow file system reads, but cannot write.)
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
-from pipeline import storage
+from pipeline import s3, storage
 
-_S3_OPTIONS = {
-    "aws_access_key_id": "access_key",
-    "aws_secret_access_key": "secret_key",
-    "aws_session_token": "session_token",
-    "aws_region": "region",
-    "aws_endpoint_url": "endpoint_override",
-}
+CONNECTIONS = 16  # requests at once, where many small ones are to be made
 
 
 class Folder:
     """Names are relative to the folder and use forward slashes. The folder need not exist yet."""
 
-    def __init__(self, uri: str | os.PathLike, storage_options: dict[str, str] | None = None):
-        self.uri = _plain(os.fspath(uri))
-        self.storage_options = storage_options
+    def __init__(self, uri: str | os.PathLike):
+        self.uri = storage.absolute(os.fspath(uri))
         self._filesystem: fs.FileSystem | None = None
 
     @property
@@ -40,15 +34,23 @@ class Folder:
     def filesystem(self) -> fs.FileSystem:
         """A pyarrow filesystem whose root is this folder."""
         if self._filesystem is None:
-            self._filesystem = fs.SubTreeFileSystem(*reversed(_resolved(self.uri, self.storage_options)))
+            self._filesystem = fs.SubTreeFileSystem(*reversed(storage.resolve(self.uri)))
         return self._filesystem
+
+    @property
+    def storage_options(self) -> dict[str, str] | None:
+        """What delta-rs is told of the store beside the environment; no credentials."""
+        if self.is_local:
+            return None
+        _, path = storage.resolve(self.uri)  # refuses a scheme or a bucket that is not there before delta-rs does
+        return s3.delta_options(path.partition("/")[0]) if s3.is_s3(self.uri) else None
 
     def put(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file, over the one of that name if there is one."""
         if self.is_local:
             storage.write_whole(f"{self.uri}/{name}", content)
         else:
-            with self.filesystem.open_output_stream(name) as sink:
+            with self.filesystem.open_output_stream(name, compression=None) as sink:
                 sink.write(content)
 
     def read(self, name: str) -> bytes:
@@ -58,6 +60,17 @@ class Folder:
     def size(self, name: str) -> int | None:
         """Bytes in the file, None where there is no such file."""
         return self.filesystem.get_file_info(name).size
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int | None]:
+        """`size` of many files; on an object store many are asked for at once."""
+        names = list(names)
+        with ThreadPoolExecutor(1 if self.is_local else CONNECTIONS) as pool:
+            return dict(zip(names, pool.map(self.size, names), strict=True))
+
+    def read_all(self, names: Iterable[str]) -> list[bytes]:
+        """`read` of many small files, in order."""
+        with ThreadPoolExecutor(1 if self.is_local else CONNECTIONS) as pool:
+            return list(pool.map(self.read, names))
 
     def names(self, under: str = "", recursive: bool = False) -> list[str]:
         """The files under a folder, sorted; none where there is no such folder."""
@@ -74,21 +87,3 @@ class Folder:
         for path in sorted(Path(source).rglob("*")):
             if path.is_file():
                 self.put(f"{name}/{path.relative_to(source).as_posix()}", path.read_bytes())
-
-
-def _resolved(uri: str, storage_options: dict[str, str] | None) -> tuple[fs.FileSystem, str]:
-    if "://" not in uri:
-        return fs.LocalFileSystem(), uri
-    options = {name.lower(): value for name, value in (storage_options or {}).items()}
-    given = {ours: options[theirs] for theirs, ours in _S3_OPTIONS.items() if theirs in options}
-    if "://" in given.get("endpoint_override", ""):
-        given["scheme"], given["endpoint_override"] = given["endpoint_override"].split("://")
-    if uri.startswith("s3://") and given:
-        return fs.S3FileSystem(**given), uri.removeprefix("s3://")
-    return fs.FileSystem.from_uri(uri)  # with the environment's credentials
-
-
-def _plain(uri: str) -> str:
-    if uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
-    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)

@@ -6,9 +6,11 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import log
 from pipeline.bank import Bank
 from pipeline.identity import CodecIdentity
 from pipeline.rejected import rejected
@@ -44,19 +46,19 @@ class BankInfo:
 
 def info(bank: Bank) -> BankInfo:
     """Reads every file's footer and three small columns."""
-    files = bank.files()
-    last = bank.table.history(1)[0]
+    live = pa.table(bank.table.get_add_actions(flatten=True)).select(["path", "size_bytes"])
+    files = sorted(live.column("path").to_pylist())
     return BankInfo(
         uri=bank.folder.uri,
         version=bank.version,
         created_at=_time(bank.table.metadata().created_time),
-        changed_at=_time(last["timestamp"]),
+        changed_at=_time(log.committed_at(bank.folder, bank.version)),
         identity=bank.identity,
         metadata_columns={field.name: str(field.type) for field in bank.metadata_fields},
         units=len(bank.finished_units()),
         rejected=sum(1 for _ in rejected(bank)),
         files=len(files),
-        bytes=sum(bank.folder.size(name) for name in files),
+        bytes=pc.sum(live.column("size_bytes")).as_py() or 0,
         column_bytes=_column_bytes(bank, files),
         **_row_counts(bank),
     )

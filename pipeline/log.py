@@ -61,6 +61,12 @@ def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
     return units
 
 
+def committed_at(folder: Folder, version: int) -> int:
+    """When a version was committed, in milliseconds since the epoch, by its writer's clock."""
+    actions = (json.loads(line) for line in folder.read(f"{LOG}/{version:020d}.json").splitlines())
+    return next(action["commitInfo"]["timestamp"] for action in actions if "commitInfo" in action)
+
+
 def _app(unit_id: str) -> str:
     return f"unit/{unit_id}"
 
@@ -75,8 +81,8 @@ def _apps(folder: Folder, version: int) -> Iterator[pa.Array]:
     done = max((at for at in range(version, -1, -1) if _checkpoint(at) in names), default=-1)
     if done >= 0:
         yield from _checkpoint_apps(folder, _checkpoint(done))
-    for at in range(done + 1, version + 1):
-        yield _commit_apps(folder, f"{LOG}/{at:020d}.json")
+    for commit in folder.read_all(f"{LOG}/{at:020d}.json" for at in range(done + 1, version + 1)):
+        yield _commit_apps(commit)
 
 
 def _checkpoint(version: int) -> str:
@@ -89,6 +95,6 @@ def _checkpoint_apps(folder: Folder, name: str) -> Iterator[pa.Array]:
             yield pc.struct_field(batch.column("txn"), "appId").drop_null().cast(pa.string())
 
 
-def _commit_apps(folder: Folder, name: str) -> pa.Array:
-    actions = (json.loads(line) for line in folder.read(name).splitlines() if b'"txn"' in line)
+def _commit_apps(commit: bytes) -> pa.Array:
+    actions = (json.loads(line) for line in commit.splitlines() if b'"txn"' in line)
     return pa.array([action["txn"]["appId"] for action in actions if "txn" in action], pa.string())

@@ -112,6 +112,8 @@ def _listed(bank: Bank, hours: int, *, full: bool) -> list[str]:
 
 def _left_behind(bank: Bank, older_than_hours: int) -> list[str]:
     """Temporary files of writers that died."""
+    if not bank.folder.is_local:
+        return []  # a put to an object store has no temporary name
     oldest = time.time() - 3600 * older_than_hours
     found = bank.folder.filesystem.get_file_info(fs.FileSelector("", recursive=True))
     return sorted(info.path for info in found if TEMPORARY in info.base_name and (info.mtime_ns or 0) / 1e9 <= oldest)

@@ -13,7 +13,7 @@ class EncodeOptions:
     """Paths are absolute or URIs: workers run in another folder than the command."""
 
     bank: str
-    codec: str  # folder that every worker can read
+    codec: str  # folder that every worker can read, or fetch (pipeline/codec_copy.py)
     exact: ExactConfig
     columns: Columns  # with the Arrow fields of what is carried along
     backbone: str | None = None  # the codec's own, or the same weights elsewhere

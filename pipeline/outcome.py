@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.commit import Receipt
 from pipeline.documents import Rejected
+from pipeline.s3_errors import explained
 from pipeline.units import ChangedInputError
 
 TRIES = 3  # of reading or writing a unit, before it is a failure
@@ -50,15 +51,19 @@ class Outcome:
 
 
 def tried(unit_id: str, work: Callable):
-    """What `work` returns, or a Failure after TRIES errors of the storage; a full disk is not tried again."""
+    """What `work` returns, or a Failure after TRIES errors of the storage; a full disk is not tried again.
+
+    An object store that fails a unit TRIES times, on top of its requests' own retries, would fail the others alike.
+    """
     for attempt in range(TRIES):
         try:
             return work()
         except ChangedInputError as error:
             return Failure(unit_id, str(error))
         except OSError as error:
-            failure = Failure(unit_id, _line(error), fatal=error.errno in FATAL)
-            if failure.fatal:
+            store = explained(error)
+            failure = Failure(unit_id, store or _line(error), fatal=error.errno in FATAL or store is not None)
+            if error.errno in FATAL:
                 return failure
             time.sleep(WAIT_SECONDS * 2**attempt)
     return failure

@@ -1,14 +1,15 @@
 """A plan on disk: one Parquet row a unit, in input order, with the ids and hashes of its documents.
 
 It is written whole or not at all, and a file without its footer, or whose footer counts other units, is no plan. A pass
-over the units reads a row group at a time.
+over the units reads a row group at a time, of a plan on an object store from a local copy: a request each would be one
+for every few hundred units.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
@@ -105,6 +106,9 @@ class PlanFile:
     def __init__(self, uri: str):
         """FileNotFoundError if there is none, ValueError if it is torn."""
         self._uri = uri
+        with ExitStack() as stack:
+            self._path = stack.enter_context(storage.local_copy(uri))
+            self._copy = stack.pop_all()  # the copy goes when the plan does
         with damage(f"{uri} is no whole plan"), self._open() as parquet:
             metadata = parquet.metadata.metadata
             rows, self.num_groups = parquet.metadata.num_rows, parquet.metadata.num_row_groups
@@ -132,10 +136,8 @@ class PlanFile:
         with damage(f"{self._uri} is damaged: delete it, and the next run plans anew"), self._open() as parquet:
             return parquet.read_row_group(group, columns=columns, use_threads=False)
 
-    @contextmanager
-    def _open(self) -> Iterator[pq.ParquetFile]:
-        with storage.open_input(self._uri) as stream:
-            yield pq.ParquetFile(stream, page_checksum_verification=True)
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._path, page_checksum_verification=True)
 
 
 def _row(planned: Planned) -> dict:

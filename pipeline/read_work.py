@@ -8,6 +8,7 @@ from model.codec_folder import TOKENIZER, read_settings
 from model.tokens import TextTokenizer
 from pipeline import schema, storage
 from pipeline.chunk import chunk_documents
+from pipeline.codec_copy import local_codec
 from pipeline.documents import Document, Rejected
 from pipeline.options import EncodeOptions
 from pipeline.outcome import ChunkedUnit, Failure, tried
@@ -18,9 +19,10 @@ class ReadWork:
     """Reads and chunks units with the codec's tokenizer; loads no weights."""
 
     def __init__(self, options: EncodeOptions):
-        settings = read_settings(options.codec)
+        codec = local_codec(options.codec)
+        settings = read_settings(codec)
         self.options, self.chunk_tokens = options, settings["config"]["chunk_tokens"]
-        self.tokenizer = TextTokenizer.load(storage.join(options.codec, TOKENIZER))
+        self.tokenizer = TextTokenizer.load(storage.join(codec, TOKENIZER))
 
     def read(self, unit: Unit) -> ChunkedUnit | Failure:
         """The unit's chunk table, or why there is none. A unit that is redone does not reject again."""

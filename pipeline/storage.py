@@ -2,7 +2,7 @@
 
 A write is whole or absent: locally a temporary dot-name in the same folder, fsync, rename, fsync of the folder; on an
 object store one put, which shows nothing before it is complete. Local files go through `os` so that an OSError carries
-its errno and its path (disk full, no permission); URIs go through `pyarrow.fs`.
+its errno and its path (disk full, no permission); URIs go through `pyarrow.fs`, s3:// with pipeline/s3.py's settings.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
+
+from pipeline import s3
 
 TEMPORARY = ".tmp-"  # how a file begins that is not whole yet; left behind only by a writer that was killed
 
@@ -49,12 +51,17 @@ def absolute(uri: str) -> str:
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
-    """The pyarrow filesystem of a path or URI, and the path inside it. ValueError for an unknown scheme."""
+    """The pyarrow filesystem of a path or URI, and the path inside it.
+
+    Raises ValueError for an unknown scheme and for a bucket of S3 that does not exist.
+    """
     if not is_remote(uri):
         return fs.LocalFileSystem(), absolute(uri)
     scheme, _, rest = uri.partition("://")
     path, _, query = rest.partition("?")
     bucket, _, _ = path.partition("/")
+    if s3.is_s3(uri) and not query:
+        return s3.filesystem(bucket), path.strip("/")
     return _filesystem(f"{scheme}://{bucket}" + (f"?{query}" if query else "")), path.strip("/")
 
 
@@ -144,6 +151,22 @@ def whole_file(uri: str) -> Iterator[BinaryIO]:
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         with filesystem.open_output_stream(path, compression=None) as out:  # the default packs a .gz name's bytes
             shutil.copyfileobj(file, out, 8 << 20)
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[str]:
+    """A local path with the file's bytes for the length of the block: its own where it is local, else a temporary copy.
+
+    For what is read in many small pieces, each of which would be a request.
+    """
+    if not is_remote(uri):
+        yield absolute(uri)
+        return
+    with tempfile.NamedTemporaryFile(prefix="nextmem-") as copy:
+        with open_input(uri) as source:
+            shutil.copyfileobj(source, copy, 8 << 20)
+        copy.flush()
+        yield copy.name
 
 
 def delete(uri: str) -> None:

@@ -25,6 +25,7 @@ FOOTER_BYTES = 1_000_000  # room left for the file's own footer
 GROUP_BYTES = 16_000_000
 LONGEST_INDEXED_TEXT = 256  # characters: the log holds two of these a file and column
 UNIT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME = re.compile(r"part-(.+)-\d{4,}-[0-9a-f]{32}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ def require_unit_id(unit_id: str) -> None:
     """A unit's id is part of file names and of the log: letters, digits, dot, dash, underscore."""
     if not UNIT_ID.fullmatch(unit_id):
         raise ValueError(f"unit id {unit_id!r} can't be part of a file name: use letters, digits, '.', '_' and '-'")
+
+
+def unit_of(path: str) -> str | None:
+    """The unit, or the other label, whose file this is by its name; None for a file of a compaction."""
+    found = NAME.fullmatch(path)
+    return found and found[1]
 
 
 def as_schema(batch: pa.RecordBatch, schema: pa.Schema, who: str) -> pa.RecordBatch:

