@@ -12,11 +12,14 @@ import itertools
 import logging
 import os
 import pickle
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayTaskError
 
 from pipeline.attempts import RemoteLedger
 from pipeline.logs import log, log_to_stderr, log_unit
@@ -29,6 +32,7 @@ WINDOW = 4000  # units handed to Ray at once: a million one-block items cost min
 UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
 READERS_A_GPU = 4  # at most: Ray Data adds readers while encoders wait; not tuned on a GPU yet
 NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
+RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt): ")  # as a traceback's last line begins
 INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
 
 
@@ -72,38 +76,76 @@ class UnitEncoder:
         return _row(OUTCOME, outcome)
 
 
-def encode(units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
-    """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time."""
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """Which classes do the work. Others than ours only where a job is broken or paced on purpose."""
+
+    reader: type[UnitReader] = UnitReader
+    encoder: type[UnitEncoder] = UnitEncoder
+    calls: int = 1  # of one encoder at a time, each on a thread of its own
+
+
+def encode(
+    units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger, *, actors: Actors | None = None
+) -> Iterator[Outcome]:
+    """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time.
+
+    Raises WorkerError where a worker raises what it has no answer to.
+    """
     window = max(WINDOW, 50 * options.actors)
-    units = iter(units)
-    while batch := list(itertools.islice(units, window)):
-        yield from _window(batch, options, ledger)
+    units, actors = iter(units), actors or Actors()
+    try:
+        while batch := list(itertools.islice(units, window)):
+            yield from _window(batch, options, ledger, actors)
+    except RayTaskError as error:
+        raise WorkerError(_cause(error)) from error
 
 
-def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger) -> Iterator[Outcome]:
+class WorkerError(RuntimeError):
+    """A reader or an encoder raised. Its whole traceback is in Ray's logs, and in this error's cause."""
+
+
+def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger, actors: Actors) -> Iterator[Outcome]:
     _configure()
     dataset = ray.data.from_arrow([_row(UNIT, unit) for unit in units])
+    readers = READERS_A_GPU * options.actors if options.gpus else 1
     resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}
     outcomes = dataset.map_batches(
-        UnitReader,
+        actors.reader,
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
-        compute=ActorPoolStrategy(min_size=1, max_size=READERS_A_GPU * options.actors if options.gpus else 1),
+        compute=ActorPoolStrategy(min_size=1, max_size=readers),
         fn_constructor_args=(options,),
     ).map_batches(
-        UnitEncoder,
+        actors.encoder,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(
-            size=min(options.actors, len(units)), max_tasks_in_flight_per_actor=2 if options.gpus else 1
-        ),
+        compute=_encoders(min(options.actors, len(units)), options, actors.calls),
         fn_constructor_args=(options, ledger),
         label_selector={"pool": options.pool} if options.pool else None,
         **resources,
     )
     for row in outcomes.iter_rows():
         yield pickle.loads(row[OUTCOME])
+
+
+def _encoders(size: int, options: EncodeOptions, calls: int) -> ActorPoolStrategy:
+    """On a GPU one unit more than it works on waits at each actor."""
+    if calls > 1:
+        return ActorPoolStrategy(
+            size=size,
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=2 * calls,
+            enable_true_multi_threading=True,
+        )
+    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2 if options.gpus else 1)
+
+
+def _cause(error: RayTaskError) -> str:
+    """What a worker raised first, without the tracebacks of everything that passed it on."""
+    raised = [line for line in str(error).splitlines() if RAISED.match(line)]
+    return f"a worker of this job failed: {raised[0] if raised else type(error).__name__}"
 
 
 def _row(name: str, value: object) -> pa.Table:

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import encode as encode_module
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
-from pipeline.encode import UnitEncoder, encode
+from pipeline.encode import Actors, UnitEncoder, WorkerError, encode
 from pipeline.rejected import rejected
 
 pytestmark = pytest.mark.ray
@@ -42,9 +41,9 @@ def dying_encoder(poison: str):
     return DyingEncoder
 
 
-def encoded(job, **options):
+def encoded(job, actors_made_of: Actors | None = None, **options):
     """The outcomes, committed; and the bank as a reader then finds it."""
-    outcomes = list(encode(iter(job.units), replace(job.options, **options), RemoteLedger()))
+    outcomes = list(encode(iter(job.units), replace(job.options, **options), RemoteLedger(), actors=actors_made_of))
     commit(job.bank, [outcome.receipt for outcome in outcomes])
     return outcomes, Bank.open(job.bank.folder.uri)
 
@@ -57,13 +56,21 @@ def test_each_actor_has_a_gpu_of_its_own(works, ray_session):
     assert dict(bank.documents()).keys() == TEXTS.keys() and verify(bank) == []
 
 
-def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, ray_session, monkeypatch):
-    monkeypatch.setattr(encode_module, "UnitEncoder", dying_encoder("doc-1"))
+def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, ray_session):
     job = works(dict(list(TEXTS.items())[:4]), unit_chunks=2)
     assert [unit.documents for unit in job.units] == [2, 2]
-    outcomes, bank = encoded(job, actors=1)
+    outcomes, bank = encoded(job, Actors(encoder=dying_encoder("doc-1")), actors=1)
     assert sum(outcome.receipt.documents for outcome in outcomes) == 3
     assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and verify(bank) == []
     assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
         ("doc-1", "encoding it ended its worker twice: it is left out")
     ]
+
+
+def test_what_a_worker_has_no_answer_to_ends_the_job_with_one_line(works, ray_session):
+    class FailingEncoder(UnitEncoder):
+        def __call__(self, row):
+            raise KeyError("out of luck")
+
+    with pytest.raises(WorkerError, match=r"^a worker of this job failed: KeyError: 'out of luck'$"):
+        encoded(works(TEXTS, unit_chunks=4), Actors(encoder=FailingEncoder), actors=1)
