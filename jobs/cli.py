@@ -11,6 +11,7 @@ import sys
 import click
 
 from jobs.commands.encode import encode
+from jobs.commands.evaluate import evaluate
 from jobs.commands.read import export, info, recall, search, verify
 from jobs.commands.submit import jobs, logs, stop, submit
 from jobs.commands.tend import status, tend
@@ -60,7 +61,7 @@ def main() -> None:
     join_with_token()
 
 
-for command in (encode, recall, search, export, info, verify, train, status, tend, submit, jobs, logs, stop):
+for command in (encode, recall, search, export, info, verify, train, evaluate, status, tend, submit, jobs, logs, stop):
     main.add_command(command)
 
 

@@ -53,6 +53,12 @@ class Backbone:
         return self.embed.weight.shape[0]
 
     @property
+    def end_token(self) -> int:
+        """The end-of-text id; the first where a model has several."""
+        ids = self.model.config.get_text_config().eos_token_id
+        return ids[0] if isinstance(ids, list) else ids
+
+    @property
     def device(self) -> torch.device:
         return self.embed.weight.device
 

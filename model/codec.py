@@ -176,6 +176,11 @@ class Codec:
                 self._mend(rows, drafted, prefix, forced, found)
         return [Recollection(found[i], row.matches(found[i]), self._carried(row)) for i, row in enumerate(rows)]
 
+    @torch.inference_mode()
+    def draft(self, latents_BKD: torch.Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
+        """Token ids [L] that greedy decoding gives for each chunk, from these latents alone."""
+        return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
+
     def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
         """What the decoder reads before the text: latents times gain, then the marker. [B, K + 1, D]"""
         latents = latents_BKD.to(self.backbone.dtype)

@@ -68,7 +68,7 @@ def plain_loss(trainee: Trainee, batch: Batch) -> Scored:
 
     The text is read after an end-of-text token, as at the start of a document.
     """
-    start_D = trainee.backbone.embed(torch.tensor(trainee.end_token, device=batch.ids_BL.device))
+    start_D = trainee.backbone.embed(torch.tensor(trainee.backbone.end_token, device=batch.ids_BL.device))
     prefix = Prefix(start_D.expand(len(batch.ids_BL), 1, -1), torch.ones_like(batch.lengths_B))
     with trainee.wrapped.disable_adapter():
         scored = reconstruction(trainee, prefix, batch)
@@ -123,7 +123,7 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
     real_BL = places_L <= lengths_B[:, None]
     states_BLD = _rows(hidden_BPD, prefix.lengths_B[:, None] - 1 + places_L)
     labels_BL = torch.nn.functional.pad(batch.ids_BL, (0, 1)).masked_fill(
-        places_L == lengths_B[:, None], trainee.end_token
+        places_L == lengths_B[:, None], trainee.backbone.end_token
     )
     return Scored(*HeadLoss.apply(states_BLD[real_BL], backbone.head.weight, labels_BL[real_BL]))
 

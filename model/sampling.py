@@ -52,7 +52,7 @@ def greedy(trainee: Trainee, prefix_1PD: torch.Tensor, limit: int) -> list[int]:
     while len(tokens) < limit:
         hidden = backbone.body(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
         token = backbone.head(hidden[:, -1]).argmax(-1)
-        if int(token) == trainee.end_token:
+        if int(token) == trainee.backbone.end_token:
             break
         tokens.append(int(token))
         embeds = backbone.embed(token[:, None])

@@ -41,12 +41,6 @@ class Trainee:
         """The start-of-decode marker in the backbone's dtype: a frozen word's embedding plus what is learned."""
         return (self.base_D + self.delta_D).to(self.backbone.dtype)
 
-    @property
-    def end_token(self) -> int:
-        """The end-of-text id that follows the text in every target."""
-        ids = self.backbone.model.config.get_text_config().eos_token_id
-        return ids[0] if isinstance(ids, list) else ids
-
     def train(self, stage: int, trains: str) -> dict[str, nn.Parameter]:
         """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter, a learned
         gain, and with `trains="both"` all of it."""

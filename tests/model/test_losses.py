@@ -69,7 +69,7 @@ def looped_loss(made: Trainee, row: torch.Tensor, substage: int) -> torch.Tensor
     with made.adapter("decoder"):
         prefix = torch.cat([torch.stack(latents) * gain, embed(row[covered:]), made.marker_D[None]])
         hidden = body(inputs_embeds=torch.cat([prefix, embed(row)])[None], use_cache=False).last_hidden_state[0]
-    labels = torch.cat([row, torch.tensor([made.end_token])])
+    labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(head(hidden[len(prefix) - 1 :]), labels, reduction="sum")
 
 
@@ -102,7 +102,7 @@ def copied_loss(made: Trainee, row: torch.Tensor) -> torch.Tensor:
     embed, body = made.backbone.embed, made.backbone.body
     inputs = torch.cat([embed(row), made.marker_D[None], embed(row)])[None]
     hidden = body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, len(row) :]
-    labels = torch.cat([row, torch.tensor([made.end_token])])
+    labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(made.backbone.head(hidden), labels, reduction="sum")
 
 
