@@ -251,20 +251,15 @@ def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, clu
     job = nextmem("submit", "--json", "--", *words).records[0]["id"]
     wait_for_log(nextmem, job, "waiting for 2 GPUs on nodes with the label pool=encode; 0 in the cluster now")
     cluster.add_node(cpus=2, gpus=1, pool="train")
-    wait_for_nodes(cluster, 3)
     cluster.add_node(cpus=2, gpus=1, pool="encode")
     ended = nextmem("logs", job, "--follow")
     assert ended.code == 0, ended.out
     assert len(list(Bank.open(bank).documents())) == 6 and verify(Bank.open(bank)) == []
-    pools = {node["node_id"]: node["labels"].get("pool") for node in listed(cluster, "nodes")}
-    encoders = [actor for actor in listed(cluster, "actors") if "UnitEncoder" in actor["class_name"]]
+    pools = {node["node_id"]: node["labels"].get("pool") for node in cluster.listed("nodes")}
+    encoders = [actor for actor in cluster.listed("actors") if "UnitEncoder" in actor["class_name"]]
     newest = max(actor["job_id"] for actor in encoders)
     placed = {pools[actor["node_id"]] for actor in encoders if actor["job_id"] == newest and actor["node_id"]}
     assert placed == {"encode"}
-
-
-def listed(cluster: RayCluster, what: str) -> list[dict]:
-    return cluster.get(f"/api/v0/{what}?detail=true&limit=1000")["data"]["result"]["result"]
 
 
 def wait_for_log(nextmem: Nextmem, job: str, wanted: str) -> None:
@@ -272,10 +267,3 @@ def wait_for_log(nextmem: Nextmem, job: str, wanted: str) -> None:
     while wanted not in (log := nextmem("logs", job).out):
         assert time.monotonic() < end and nextmem.status(job) in ("PENDING", "RUNNING"), log
         time.sleep(1)
-
-
-def wait_for_nodes(cluster: RayCluster, wanted: int) -> None:
-    end = time.monotonic() + PATIENCE
-    while sum(node["state"] == "ALIVE" for node in listed(cluster, "nodes")) < wanted:
-        assert time.monotonic() < end, "the node did not join"
-        time.sleep(0.5)
