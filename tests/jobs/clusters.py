@@ -24,7 +24,7 @@ import requests
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 TRIES = 5  # to start a node
-PATIENCE = 300  # seconds; a busy machine starts Ray slowly
+PATIENCE = 900  # seconds; a busy machine starts Ray slowly
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"  # holds no Python with Ray, as after `VENV/bin/ray start`
 
 
