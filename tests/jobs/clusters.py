@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,8 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-PATIENCE = 300  # seconds; a busy machine starts Ray slowly
+TRIES = 5  # to start a node
+PATIENCE = 900  # seconds; a busy machine starts Ray slowly
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"  # holds no Python with Ray, as after `VENV/bin/ray start`
 
 
@@ -31,18 +33,38 @@ class RayCluster:
 
     def __init__(self):
         self.token = uuid.uuid4().hex
-        self.started: list[tuple[subprocess.Popen, str]] = []
+        self.starts: list[_Start] = []
         port, dashboard = _free_port(), _free_port()
         self.url, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
         self._start(
             *("--head", "--port", port, "--dashboard-port", dashboard, "--num-cpus", 0, "--num-gpus", 0),
             *("--ray-client-server-port", _free_port()),
         )
-        self._wait()
+        try:
+            self.wait_for(nodes=1)
+        except AssertionError:
+            self.close()
+            raise
 
     def add_node(self, *, cpus: int, gpus: int = 0, pool: str) -> None:
-        """Returns before the node has joined."""
+        """Returns when the node has joined."""
         self._start("--address", self.address, "--num-cpus", cpus, "--num-gpus", gpus, "--labels", f"pool={pool}")
+        self.wait_for(nodes=len(self.starts))
+
+    def wait_for(self, *, nodes: int) -> None:
+        """Until so many are alive. `ray start` gives up after 30 s, which a busy machine may need: then once more."""
+        end, found = time.monotonic() + PATIENCE, []
+        while sum(node["state"] == "ALIVE" for node in found) < nodes:
+            for start in self.starts:
+                start.keep_up()
+            assert time.monotonic() < end, found
+            time.sleep(0.5)
+            with suppress(requests.RequestException):
+                found = self.listed("nodes")
+
+    def listed(self, what: str) -> list[dict]:
+        """Ray's state API: nodes, actors."""
+        return self.get(f"/api/v0/{what}?detail=true&limit=1000")["data"]["result"]["result"]
 
     def get(self, path: str) -> dict:
         reply = requests.get(self.url + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
@@ -50,43 +72,50 @@ class RayCluster:
         return reply.json()
 
     def close(self) -> None:
-        for process, folder in reversed(self.started):
-            members = [psutil.Process(pid) for pid in psutil.pids() if _session(pid) == process.pid]
-            for member in members:  # of the session that this process leads; nothing else
-                try:
-                    member.kill()
-                except psutil.NoSuchProcess:
-                    continue
-            process.wait()
-            shutil.rmtree(folder, ignore_errors=True)
+        for start in reversed(self.starts):
+            start.kill()
 
     def _start(self, *arguments: object) -> None:
-        folder = tempfile.mkdtemp(prefix="nm", dir="/tmp")  # short: a socket's path holds 107 characters
-        words = [
-            *("start", *map(str, arguments), "--node-ip-address", "127.0.0.1", "--temp-dir", folder, "--block"),
-            *("--object-store-memory", "150000000", "--dashboard-agent-listen-port", str(_free_port())),
-            *("--min-worker-port", "0", "--max-worker-port", "0", "--disable-usage-stats"),
-        ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_worker_niceness": "0"}
         environment |= {"PATH": BARE_PATH, "OMP_NUM_THREADS": "1"}
-        log = open(Path(folder) / "start.log", "w")  # noqa: SIM115 - the process writes to it
-        process = subprocess.Popen(
-            [RAY, *words], cwd="/", env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        self.started.append((process, folder))
+        self.starts.append(_Start([str(argument) for argument in arguments], environment))
 
-    def _wait(self) -> None:
-        process, folder = self.started[0]
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            assert process.poll() is None, Path(folder, "start.log").read_text()
-            try:
-                self.get("/api/version")
-                return
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError("the head did not start")
+
+class _Start:
+    """`ray start --block` in a session and a folder of its own."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]):
+        self.arguments, self.environment, self.tries = arguments, environment, 0
+        self._launch()
+
+    def keep_up(self) -> None:
+        if self.process.poll() is not None:
+            assert self.tries < TRIES, Path(self.folder, "start.log").read_text()
+            self.kill()
+            self._launch()
+
+    def kill(self) -> None:
+        """Everything of the session that the process leads, and nothing else."""
+        for pid in psutil.pids():
+            if _session(pid) == self.process.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _launch(self) -> None:
+        self.tries += 1
+        self.folder = tempfile.mkdtemp(prefix="nm", dir="/tmp")  # short: a socket's path holds 107 characters
+        words = [
+            *(RAY, "start", *self.arguments, "--node-ip-address", "127.0.0.1", "--temp-dir", self.folder, "--block"),
+            *("--object-store-memory", "150000000", "--dashboard-agent-listen-port", str(_free_port())),
+            *("--min-worker-port", "0", "--max-worker-port", "0", "--disable-usage-stats"),
+        ]
+        with open(Path(self.folder) / "start.log", "w") as log:
+            self.process = subprocess.Popen(
+                words, cwd="/", env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
 
 
 class BreakingProxy:
