@@ -38,7 +38,7 @@ def run(*arguments):
 
 def encode(place, codec, *arguments):
     """(exit code, the summary or None, stderr)."""
-    small = ("--actors", "1", "--set", "unit_chunks=24", "--set", "commit_seconds=0.2")
+    small = ("--actors", "1", "--set", "precision=fp32", "--set", "unit_chunks=24", "--set", "commit_seconds=0.2")
     code, records, stderr = run(
         "encode", f"s3://{place}/corpus", f"s3://{place}/bank", "--codec", codec, *small, *arguments
     )
@@ -138,7 +138,7 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_s
     put_corpus(object_store, place, list(TEXTS)[:1])
     assert encode(place, codec)[0] == 0
     put_corpus(object_store, place, list(TEXTS)[:4])
-    settings = EncodeSettings(unit_chunks=24, commit_seconds=0.0)
+    settings = EncodeSettings(precision="fp32", unit_chunks=24, commit_seconds=0.0)
     job = EncodeJob((f"s3://{place}/corpus",), f"s3://{place}/bank", Columns(), settings, CodecConfig(), actors=1)
     ended = []
     writers = [threading.Thread(target=lambda: ended.append(run_encode(job, as_json=True))) for _ in range(2)]

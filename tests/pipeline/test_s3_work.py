@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from object_store import KEY, SECRET
 from works import ARTICLES, EXACT, jsonl
 
 from jobs.identity import codec_identity
@@ -122,3 +128,20 @@ def test_a_parquet_corpus_whose_reads_fail_is_not_taken_for_damaged(place, objec
     assert failed
     plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=9, folder=str(tmp_path / "plan"))
     assert (plan.counts.documents, plan.counts.rejected) == (len(ARTICLES), 0)
+
+
+@pytest.mark.parametrize(("bank", "code", "words"), [
+    ("{}", 0, ""), ("s3://no-such-bucket/bank", 1, "s3://no-such-bucket: there is no such bucket at http://127.0.0.1"),
+])  # fmt: skip
+def test_the_command_in_a_process_of_its_own_says_no_more_than_it_should(works, bank, code, words):
+    """What a client says at a process's end is heard here too."""
+    list(commit_as_they_come(works.bank, works.outcomes(), every=0))
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "info", bank.format(works.bank.folder.uri), "--json"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"NEXTMEM_DEBUG": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (code, code) and words in done.stderr
+    assert SECRET not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr
