@@ -42,9 +42,12 @@ def find_token() -> Token | None:
 
 
 def join_with_token() -> None:
-    """Let Ray send the token to the cluster that RAY_ADDRESS names: by itself it does so only for one on this machine.
+    """Let Ray send the token that a variable names to the cluster of RAY_ADDRESS: by itself it does so on this machine only.
 
+    A token that merely lies in the home folder says nothing about the cluster: Ray leaves one there for itself, and a
+    driver that wants tokens cannot work with a cluster that sends none (its workers find their driver dead).
     To be called before Ray is imported, which is when it reads the mode.
     """
-    if os.environ.get("RAY_ADDRESS", "local") != "local" and "RAY_AUTH_MODE" not in os.environ and find_token():
-        os.environ["RAY_AUTH_MODE"] = "token"
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if named and os.environ.get("RAY_ADDRESS", "local") != "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -123,6 +123,15 @@ def test_a_token_file_that_is_not_there(refused, monkeypatch):
     )
 
 
+def test_a_token_that_lies_at_home_is_not_sent_to_whatever_cluster_is_joined(monkeypatch, tmp_path):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("of-home\n")
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert find_token() is not None
+    join_with_token()
+    assert "RAY_AUTH_MODE" not in os.environ
+
+
 def test_ray_sends_the_token_to_a_cluster_that_is_joined_by_address(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
     join_with_token()
