@@ -42,7 +42,7 @@ def find_token() -> Token | None:
 
 
 def join_with_token() -> None:
-    """Let Ray send the token that a variable names to the cluster of RAY_ADDRESS: by itself it does so on this machine only.
+    """Let Ray send the token that a variable names to the cluster of RAY_ADDRESS; to its own it does so by itself.
 
     A token that merely lies in the home folder says nothing about the cluster: Ray leaves one there for itself, and a
     driver that wants tokens cannot work with a cluster that sends none (its workers find their driver dead).
