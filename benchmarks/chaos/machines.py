@@ -8,6 +8,8 @@ import os
 import psutil
 from ray.cluster_utils import Cluster
 
+from jobs.cluster import quiet
+
 WORKER = {"num_cpus": 3, "num_gpus": 1}
 ENCODER = "UnitEncoder"  # in the title of an encoder's process
 
@@ -21,6 +23,7 @@ class Machines:
 
     def __enter__(self) -> Machines:
         logging.getLogger("ray").setLevel(logging.ERROR)
+        quiet()  # each node would start a worker a CPU beforehand, which nobody uses
         os.environ.update(self.environment)  # Ray gives its processes what this one has
         self.start()
         return self
