@@ -8,6 +8,7 @@ from dataclasses import asdict
 from jobs.opened import open_bank
 from jobs.output import duration, emit, share, table
 from pipeline.bank import Bank
+from pipeline.log import committed_at
 from pipeline.presence import JobRecord, job_records
 
 
@@ -15,7 +16,7 @@ def run_status(uri: str, *, as_json: bool) -> None:
     """Print every active job, or else how the last encode ended, and how old the last commit is. Only reads."""
     bank, now = open_bank(uri), time.time()
     shown = _shown(job_records(bank.folder))
-    changed = bank.table.history(1)[0]["timestamp"] / 1000
+    changed = committed_at(bank.folder, bank.version) / 1000
     if as_json:
         emit(_record(bank, shown, now, changed))
         return
