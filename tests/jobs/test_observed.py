@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +77,15 @@ def parts(bank):
     return {path.name for path in Path(bank).glob("part-*.parquet")}
 
 
+def stopped_between_commits(process, bank):
+    """Whether it now stands still with a file that it has not committed. A job that commits just then is let go on."""
+    process.send_signal(signal.SIGSTOP)
+    if parts(bank) - set(Bank.open(bank).files()):
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
+
+
 def contents(bank):
     """Every row of the newest version, by chunk, in every column."""
     rows = [row for batch in Bank.open(bank).rows() for row in batch.to_pylist()]
@@ -117,7 +127,7 @@ def story(tmp_path_factory):
         told["status"] = json.loads(command("status", bank, "--json")[1])
         told["read"] = command("status", bank)[1]
         told["refused"] = command("tend", bank)
-        until(process, lambda: parts(bank) - set(Bank.open(bank).files()))
+        until(process, lambda: stopped_between_commits(process, bank))
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         told["out"], told["err"] = process.communicate()
