@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import datetime
 
@@ -46,7 +47,7 @@ def run_logs(job_id: str, *, address: str | None, following: bool, as_json: bool
     if as_json:
         emit({"event": "log", "text": text})
     else:
-        click.echo(text, nl=False)
+        sys.stdout.write(text)  # as it stands, like the followed one: click would take its colours out
     return 0
 
 

@@ -107,7 +107,7 @@ class WorkerError(RuntimeError):
 
 def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger, actors: Actors) -> Iterator[Outcome]:
     _configure()
-    dataset = ray.data.from_arrow([_row(UNIT, unit) for unit in units])
+    dataset = ray.data.from_blocks([_row(UNIT, unit) for unit in units])  # from_arrow starts a task for each
     readers = READERS_A_GPU * options.actors if options.gpus else 1
     resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}
     outcomes = dataset.map_batches(

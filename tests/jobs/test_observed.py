@@ -78,9 +78,10 @@ def parts(bank):
 
 
 def stopped_between_commits(process, bank):
-    """Whether it now stands still with a file that it has not committed. A job that commits just then is let go on."""
+    """Whether it now stands still with two files committed and one that is not. Else it is let go on."""
     process.send_signal(signal.SIGSTOP)
-    if parts(bank) - set(Bank.open(bank).files()):
+    committed = set(Bank.open(bank).files())
+    if len(committed) > 1 and parts(bank) - committed:
         return True
     process.send_signal(signal.SIGCONT)
     return False
