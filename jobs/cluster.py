@@ -67,7 +67,6 @@ class Session:
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
-
         if not _is_running():
             self._staging = tempfile.TemporaryDirectory(prefix="nextmem-")
             self._init(beside_the_job(runtime_env(Path(self._staging.name))))

@@ -11,6 +11,7 @@ from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
+from model.embedded import EMBEDDED
 from model.precision import default_precision
 from pipeline import storage
 from pipeline.bank import Bank
@@ -19,7 +20,6 @@ from pipeline.documents import Columns
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work
 
-DEFAULT_BACKBONE = "smollm2-135m"
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
 CORES_AN_ACTOR = 4  # at most, on a CPU
 MAX_UNIT_BYTES = 128_000_000
@@ -60,7 +60,7 @@ def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactCon
         exact = ExactConfig(exact.precision, job.settings.margin)
     if job.codec is not None:
         return local_codec(job.codec), exact
-    folder = default_codec_folder(job.backbone or DEFAULT_BACKBONE, job.config, precision=exact.precision)
+    folder = default_codec_folder(job.backbone or EMBEDDED, job.config, precision=exact.precision)
     return str(folder.absolute()), exact
 
 

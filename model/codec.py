@@ -111,8 +111,12 @@ class Codec:
         Verifying reads the dequantised latents, that is what recall will read. Raises torch.OutOfMemoryError as it
         comes; `batches` says how to group chunks.
         """
-        ids_BL, lengths_B = self.pad(chunks)
-        latents_BKD = self.encode(ids_BL, lengths_B)
+        return self.keep(self.encode(*self.pad(chunks)), chunks, verify=verify)
+
+    @torch.inference_mode()
+    def keep(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
+        """What becomes of latents that are made already: the rest of `memorise`."""
+        ids_BL, _ = self.pad(chunks)
         codes_BC, scales_BG = self.quantise(latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
         readings = self._verify(codes_BC, scales_BG, ids_BL, chunks) if verify else [(None, None)] * len(chunks)

@@ -103,7 +103,7 @@ def _batch(codec: Codec, chunks: Sequence[np.ndarray], group: list[int]) -> Iter
     dense = codec.draft(latents_BKD, [len(ids) for ids in some])
     kept = codec.draft(codec.dequantise(*codec.quantise(latents_BKD)), [len(ids) for ids in some])
     plain_BL = _plain(codec, ids_BL).cpu().numpy()
-    for place, (ids, memory) in enumerate(zip(some, codec.memorise(some), strict=True)):
+    for place, (ids, memory) in enumerate(zip(some, codec.keep(latents_BKD, some), strict=True)):
         patch = codec.patches.unpack(memory.patch)
         yield _Chunk(
             tokens=len(ids),

@@ -6,7 +6,6 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -46,8 +45,7 @@ class BankInfo:
 
 def info(bank: Bank) -> BankInfo:
     """Reads every file's footer and three small columns."""
-    live = pa.table(bank.table.get_add_actions(flatten=True)).select(["path", "size_bytes"])
-    files = sorted(live.column("path").to_pylist())
+    files = bank.files()
     return BankInfo(
         uri=bank.folder.uri,
         version=bank.version,
@@ -58,7 +56,7 @@ def info(bank: Bank) -> BankInfo:
         units=len(bank.finished_units()),
         rejected=sum(1 for _ in rejected(bank)),
         files=len(files),
-        bytes=pc.sum(live.column("size_bytes")).as_py() or 0,
+        bytes=bank.stored_bytes(),
         column_bytes=_column_bytes(bank, files),
         **_row_counts(bank),
     )

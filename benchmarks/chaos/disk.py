@@ -1,32 +1,30 @@
-"""A disk that is small enough to fill: a tmpfs of its own, which takes root to mount."""
+"""A disk that is small enough to fill: a tmpfs of its own, which not every user may mount."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
-MEGABYTES = 24
+
+class NoSmallDiskError(RuntimeError):
+    """This user may not mount one here."""
 
 
 class SmallDisk:
-    """Mounted on `folder` for as long as the `with` block lasts."""
+    """Mounted on `folder` for as long as the `with` block lasts. Raises NoSmallDiskError on entering it."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.ballast = folder, folder / "ballast"
-
-    @staticmethod
-    def why_not() -> str:
-        """Why this machine can't have one; empty where it can."""
-        return "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "mounting a small disk takes root"
+    def __init__(self, folder: Path, *, size: str = "24m"):
+        self.folder, self.size, self.ballast = folder, size, folder / "ballast"
 
     def __enter__(self) -> SmallDisk:
         self.folder.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(self.folder)], check=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", str(self.folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            raise NoSmallDiskError("mounting a small disk takes root")
         return self
 
     def __exit__(self, *_) -> None:
-        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)  # an actor may still hold a file
 
     def fill(self) -> None:
         """Leave no byte free."""

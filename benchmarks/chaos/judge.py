@@ -13,8 +13,6 @@ from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.decode import COLUMNS, recall
 
-ALLOWED_SHARE = 0.02  # of all chunks, besides one unit an encoder, that a fault may cost
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.commands.options import as_json_option, pool_option
+
+if TYPE_CHECKING:
+    from jobs.encode_job import EncodeJob
 
 
 @click.command()
@@ -46,9 +51,7 @@ def encode(
 
     Run the same command again to go on where it stopped, or to add what is new.
     """
-    from jobs.encode import run_encode
     from jobs.encode_job import EncodeJob
-    from jobs.report import print_encoded
     from jobs.settings import EncodeSettings, apply_settings
     from model.config import CodecConfig
     from pipeline.documents import Columns
@@ -69,12 +72,20 @@ def encode(
         keep_text=keep_text,
         verify=not no_verify,
     )
-    if dry_run:
-        from jobs.dry_run import run_dry
-        from jobs.report import print_estimate
+    _dry(job, as_json) if dry_run else _run(job, as_json)
 
-        print_estimate(run_dry(job), as_json=as_json)
-        return
+
+def _dry(job: EncodeJob, as_json: bool) -> None:
+    from jobs.dry_run import run_dry
+    from jobs.report import print_estimate
+
+    print_estimate(run_dry(job), as_json=as_json)
+
+
+def _run(job: EncodeJob, as_json: bool) -> None:
+    from jobs.encode import run_encode
+    from jobs.report import print_encoded
+
     try:
         result = run_encode(job, as_json=as_json)
     except KeyboardInterrupt:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from works import jsonl
 
+from benchmarks.chaos.disk import NoSmallDiskError, SmallDisk
 from jobs.cli import main
 from pipeline.bank import Bank
 from pipeline.check import verify
@@ -210,13 +210,11 @@ def test_no_chunk_begins_with_a_mark_or_a_joiner(difficult):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 256 KB, where this user may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)  # an actor may still hold a file
+    try:
+        with SmallDisk(tmp_path / "disk", size="256k") as disk:
+            yield disk.folder
+    except NoSmallDiskError as error:
+        pytest.skip(str(error))
 
 
 def test_a_full_disk_ends_the_job_with_one_line_and_a_whole_bank(ray_session, small_disk):
@@ -224,3 +222,12 @@ def test_a_full_disk_ends_the_job_with_one_line_and_a_whole_bank(ray_session, sm
     assert (code, summary) == (1, None)
     assert "No space left on device" in stderr and stderr.count("\n") == 1
     assert os.path.exists(small_disk / "bank" / "_delta_log") and verify(Bank.open(small_disk / "bank")) == []
+
+
+def test_a_job_in_which_nothing_moves_ends_with_one_line_and_goes_on_when_started_again(ray_session, tmp_path):
+    corpus, bank = jsonl(tmp_path / "one.jsonl", {"fox": "The quick brown fox."}), tmp_path / "bank"
+    code, summary, stderr = encode(corpus, bank, "--set", "stall_minutes=0")
+    assert (code, summary) == (1, None) and stderr.count("\n") == 1
+    assert "nothing was encoded or committed for 0 minutes; no encoder has begun a unit" in stderr
+    code, summary, _ = encode(corpus, bank)
+    assert code == 0 and summary["documents"] == 1
