@@ -126,8 +126,8 @@ class PacedEncoder:
         files = self.writer.write(unit.unit_id, rows(unit.unit_id, 1))
         time.sleep(max(0.0, started + self.seconds - time.time()))
         self.ledger.encoded(unit.chunks)
-        self.ledger.finished(unit.unit_id)
         receipt = Receipt(unit.unit_id, tuple(files), documents=1, chunks=unit.chunks, tokens=128 * unit.chunks)
         worker = f"{os.getpid()}/{threading.get_ident()}"
         outcome = Outcome(receipt, None, worker, started, {"seconds": time.time() - started})
+        self.ledger.finished(unit.unit_id, outcome)
         return pa.table({OUTCOME: pa.array([pickle.dumps(outcome)], pa.large_binary())})

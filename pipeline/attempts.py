@@ -3,10 +3,14 @@
 Ray restarts a dead actor and hands it the same unit again, for ever. The ledger makes that finite: a range of documents
 that killed its actor twice is halved, and a single document that did is left out. One crash alone is forgiven, because
 a node may be lost under a unit that is not to blame.
+
+Ray also hands out a unit again whose node died after its outcome had left and before Ray had noted its end. The ledger
+keeps the latest outcomes, so that such a unit is answered and not encoded again.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,9 +18,12 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.outcome import Outcome
+
 CRASHES_FORGIVEN = 1
 ANSWER_SECONDS = 5.0
 CALL_RETRIES = 20
+REMEMBERED = 20_000  # outcomes of a few hundred bytes: more than Ray has under way at once (WINDOW)
 
 
 @dataclass(slots=True)
@@ -32,7 +39,12 @@ class Ledger:
 
     def __init__(self):
         self._units: dict[str, _Unit] = {}
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._encoded = 0
+
+    def outcome(self, unit_id: str) -> Outcome | None:
+        """What an encoder that is perhaps dead made of the unit; None where none has finished it lately."""
+        return self._outcomes.get(unit_id)
 
     def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
         """(ranges to encode, documents to leave out). A range under way when the last attempt ended has crashed."""
@@ -45,9 +57,13 @@ class Ledger:
     def trying(self, unit_id: str, first: int, last: int) -> None:
         self._units[unit_id].trying = (first, last)
 
-    def finished(self, unit_id: str) -> None:
-        """The unit is written: nothing of it need be remembered."""
+    def finished(self, unit_id: str, outcome: Outcome) -> None:
+        """The unit is done: its crashes are forgotten, and a failure is too, for a next attempt may do better."""
         self._units.pop(unit_id, None)
+        if outcome.receipt is not None:
+            self._outcomes[unit_id] = outcome
+            while len(self._outcomes) > REMEMBERED:
+                self._outcomes.popitem(last=False)
 
     def encoded(self, chunks: int) -> None:
         """So many chunks more: what a progress bar shows between one finished unit and the next."""
@@ -90,14 +106,18 @@ class RemoteLedger:
         self._asked: ray.ObjectRef | None = None
         self._total = 0
 
+    def outcome(self, unit_id: str) -> Outcome | None:
+        return ray.get(self._actor.outcome.remote(unit_id))
+
     def begin(self, unit_id: str, documents: int) -> tuple[list[tuple[int, int]], list[int]]:
         return ray.get(self._actor.begin.remote(unit_id, documents))
 
     def trying(self, unit_id: str, first: int, last: int) -> None:
         ray.get(self._actor.trying.remote(unit_id, first, last))
 
-    def finished(self, unit_id: str) -> None:
-        self._actor.finished.remote(unit_id)
+    def finished(self, unit_id: str, outcome: Outcome) -> None:
+        """Waits for the answer: this worker may die the moment its outcome has left."""
+        ray.get(self._actor.finished.remote(unit_id, outcome))
 
     def under_way(self) -> list[str]:
         """An empty list also where the ledger does not answer in time."""

@@ -28,7 +28,7 @@ from pipeline.rejected import write_rejected
 class EncodeWork:
     """Encodes chunked units with one codec and writes their files.
 
-    `begin`, `trying`, `finished` and `encoded` are the ledger's (pipeline/attempts.py), called as they are.
+    `ledger` is pipeline/attempts.py's, called as it is.
     """
 
     def __init__(self, options: EncodeOptions, ledger, *, worker: str):
@@ -45,13 +45,16 @@ class EncodeWork:
         """The unit's files are written, not committed; its rejected documents are listed beside the bank."""
         if isinstance(unit, Failure):
             return Outcome(failure=unit, worker=self.worker, started=time.time())
+        if (earlier := self.ledger.outcome(unit.unit_id)) is not None:
+            return earlier  # of a worker that died before Ray had noted that the unit was done
         started, start = time.time(), time.perf_counter()
         rows, rejected = self._rows(unit)
         made = tried(unit.unit_id, lambda: self._write(unit, rows, rejected))
-        self.ledger.finished(unit.unit_id)
         numbers = self.memoriser.take_numbers() | {"seconds": time.perf_counter() - start, "limit": self.limit}
         done = {"failure": made} if isinstance(made, Failure) else {"receipt": made}
-        return Outcome(**done, worker=self.worker, started=started, numbers=numbers)
+        outcome = Outcome(**done, worker=self.worker, started=started, numbers=numbers)
+        self.ledger.finished(unit.unit_id, outcome)
+        return outcome
 
     def _rows(self, unit: ChunkedUnit) -> tuple[pa.Table, list[Rejected]]:
         ranges, poison = self.ledger.begin(unit.unit_id, len(unit.starts) - 1)

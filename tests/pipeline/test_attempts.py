@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pipeline import attempts
 from pipeline.attempts import Ledger
+from pipeline.commit import Receipt
+from pipeline.outcome import Failure, Outcome
+
+
+def done(unit_id):
+    return Outcome(Receipt(unit_id, (), documents=4, chunks=4, tokens=40))
 
 
 def attempt(ledger, poison, documents=4):
@@ -62,12 +69,28 @@ def test_a_lone_document_is_left_out_after_its_second_crash():
     assert until_done(Ledger(), poison=(0,), documents=1) == ([], [0], 2)
 
 
-def test_a_finished_unit_is_forgotten():
+def test_what_a_finished_unit_cost_is_forgotten_and_its_outcome_is_not():
     ledger = Ledger()
     attempt(ledger, poison=(2,))
-    ledger.finished("u")
-    ledger.finished("u")
+    assert ledger.outcome("u") is None
+    ledger.finished("u", done("u"))
+    ledger.finished("u", done("u"))
+    assert (ledger.outcome("u"), ledger.under_way()) == (done("u"), [])
     assert attempt(ledger, poison=()) == ([(0, 4)], [])
+
+
+def test_a_unit_that_failed_may_be_tried_again():
+    ledger = Ledger()
+    ledger.finished("u", Outcome(failure=Failure("u", "the store is away")))
+    assert ledger.outcome("u") is None
+
+
+def test_the_latest_outcomes_are_kept(monkeypatch):
+    monkeypatch.setattr(attempts, "REMEMBERED", 2)
+    ledger = Ledger()
+    for unit_id in "abc":
+        ledger.finished(unit_id, done(unit_id))
+    assert [ledger.outcome(unit_id) is None for unit_id in "abc"] == [True, False, False]
 
 
 def test_units_do_not_share_their_crashes():

@@ -154,6 +154,13 @@ def test_a_lost_device_rejects_nobody(works, monkeypatch):
     assert list(rejected(job.bank)) == []
 
 
+def test_a_unit_that_was_done_by_a_worker_that_died_afterwards_is_not_encoded_again(works, monkeypatch):
+    job = works(TEXTS)
+    done = job.encode()
+    raise_on(monkeypatch, job.encoder.memoriser.codec, "Hi.", AssertionError("encoded again"))
+    assert job.encode() == done
+
+
 def test_rejected_records_are_listed_beside_the_bank_with_source_and_reason(works, tmp_path):
     job = works({"good": "Good.", "empty": "", "blank": " \n"})
     bank = committed(job, job.encode())
