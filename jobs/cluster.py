@@ -15,9 +15,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from jobs.head_watch import HeadWatch
 
 PACKAGES = ("model", "pipeline", "jobs")
 SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors that hold every core
@@ -49,17 +51,13 @@ class Session:
         if pool and _address() == "local" and not _is_running():
             raise ValueError(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
         self.pool, self._metrics_port = pool, metrics_port
-        self._staging: tempfile.TemporaryDirectory | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._staging is not None:
-            import ray
-
-            ray.shutdown()
-            self._staging.cleanup()
+        self._opened.close()
 
     def look(self) -> Cluster:
         """What there will be to work with; on this machine alone, without starting anything."""
@@ -67,10 +65,15 @@ class Session:
 
     def start(self) -> Cluster:
         """Start or join Ray, once."""
-        if not _is_running():
-            self._staging = tempfile.TemporaryDirectory(prefix="nextmem-")
-            self._init(beside_the_job(runtime_env(Path(self._staging.name))))
         is_local = _address() == "local"
+        if not _is_running():
+            import ray
+
+            staging = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="nextmem-"))
+            self._opened.callback(ray.shutdown)
+            self._init(beside_the_job(runtime_env(Path(staging))))
+            if not is_local:
+                self._opened.enter_context(HeadWatch(ray.get_runtime_context().gcs_address))
         return Cluster(self._count("GPU"), cores() if is_local else max(1, self._count("CPU")), is_local)
 
     def _count(self, resource: str) -> int:

@@ -18,7 +18,7 @@ from jobs.cluster import PASSED_ON, runtime_env
 from jobs.job_server import Job, JobServer
 
 PATHS = {"encode": ("corpus", "bank", "codec"), "train": ("run", "data", "init")}
-FOLDERS = ("codec", "run", "data", "init")  # read and written through the file system
+FOLDERS = ("run", "data", "init")  # read and written through the file system
 STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}  # as Ctrl-C: what is finished is committed
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "ACCESS_KEY", "API_KEY")
 
@@ -82,7 +82,11 @@ def _wanted(name: str) -> str:
     shared = "an absolute path that every node sees"
     if name == "backbone":
         return f"a name, or {shared}"
-    return f"{shared}; object stores hold corpora and banks only" if name in FOLDERS else f"s3://..., or {shared}"
+    return (
+        f"{shared}; object stores hold corpora, banks and their codecs only"
+        if name in FOLDERS
+        else f"s3://..., or {shared}"
+    )
 
 
 def _next_id(command: Command, server: JobServer) -> str:

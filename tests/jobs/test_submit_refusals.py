@@ -40,13 +40,12 @@ def command(*words: str) -> Command:
         ),
         (["encode", "s3://b/c", "/nfs/c", "bank"], "bank 'bank' would be another place on the cluster"),
         (["encode", "hf:wikipedia", "/nfs/bank", "--codec", "codec"], "codec 'codec' would be another place"),
-        (["encode", "s3://b/c", "s3://b/bank", "--codec", "s3://b/codec"], "object stores hold corpora and banks only"),
         (["encode", "s3://b/c", "s3://b/bank", "--backbone", "./model"], "backbone './model' would be another place"),
         (["encode", "s3://b/c", "s3://b/bank", "--backbone", "here"], "backbone 'here' would be another place"),
         (["train", "run", "--data", "/nfs/p"], "run 'run' would be another place on the cluster: give an absolute"),
         (["train", "s3://b/run", "--data", "/nfs/p"], "run 's3://b/run' would be another place"),
         (["train", "/nfs/run", "--data", "p.jsonl"], "data 'p.jsonl' would be another place on the cluster"),
-        (["train", "/nfs/run", "--data", "s3://b/p"], "object stores hold corpora and banks only"),
+        (["train", "/nfs/run", "--data", "s3://b/p"], "object stores hold corpora, banks and their codecs only"),
     ],
 )
 def test_a_path_that_means_another_place_on_the_cluster(refused, tmp_path, words, wanted):
@@ -56,7 +55,9 @@ def test_a_path_that_means_another_place_on_the_cluster(refused, tmp_path, words
 
 def test_paths_that_every_node_sees_reach_the_cluster(refused):
     words = ("encode", "s3://b/c", "hf:wikipedia", "/nfs/c", "s3://b/bank", "--backbone", "Qwen/Qwen3-8B")
-    assert refused("submit", *NOWHERE, "--", *words).startswith("no Ray cluster answers at http://127.0.0.1:9 (")
+    codec = ("--codec", "s3://b/codec")
+    for command in (words, (*words, *codec)):
+        assert refused("submit", *NOWHERE, "--", *command).startswith("no Ray cluster answers at http://127.0.0.1:9 (")
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "db_password"])
