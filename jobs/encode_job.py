@@ -95,9 +95,10 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
 
 def bank_work(plan: Plan, bank: Bank) -> Work:
     """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced."""
-    finished, replacements = bank.finished_units(plan.unit_ids()), bank.replacements()
+    replacements, losses = bank.replacements(), bank.has_losses()
+    finished = bank.finished_units(None if losses else plan.unit_ids())
     held = bank.documents(but_of=frozenset() if replacements else finished)
-    return plan.against(held, finished, replacements=replacements)
+    return plan.against(held, finished, replacements=replacements, losses=losses)
 
 
 def encode_options(

@@ -15,14 +15,25 @@ from model.tokens import text_hash
 from pipeline.bank import Bank
 from pipeline.check import Problem, problems
 from pipeline.decode import COLUMNS, InexactRecall, Recalled, recall
+from pipeline.maintain import drop
+from pipeline.presence import refuse_beside
 
 SHOWN = 20
 
 
-def run_verify(uri: str, *, sample: int | None, backbone: str | None, as_json: bool) -> bool:
-    """Check files, rows and documents, then decode all rows or `sample` of them. Returns whether nothing is wrong."""
+def run_verify(uri: str, *, sample: int | None, backbone: str | None, repair: bool, as_json: bool) -> bool:
+    """Check files, rows and documents, then decode all rows or `sample` of them. Returns whether nothing is wrong.
+
+    `repair`: files that are gone or torn leave the table first. Raises BusyError while another job is at work on it.
+    """
     bank = open_bank(uri)
     found = list(problems(bank))
+    damaged = [problem for problem in found if problem.is_file] if repair else []
+    if damaged:
+        dropped = _drop(bank, damaged)
+        found = list(problems(bank))
+    else:
+        dropped = []
     total = bank.count()
     decoded = 0
     if not found and total:
@@ -34,8 +45,13 @@ def run_verify(uri: str, *, sample: int | None, backbone: str | None, as_json: b
         for problem in _wrong(bar, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}):
             found.append(problem)
         decoded = min(total, sample or total)
-    _print(bank, total, decoded, found, as_json)
+    _print(bank, total, decoded, found, damaged, dropped, as_json)
     return not found
+
+
+def _drop(bank: Bank, damaged: list[Problem]) -> list[str]:
+    refuse_beside(bank.folder, "encode", "tend")
+    return drop(bank, [problem.where for problem in damaged])
 
 
 def _sampled(bank: Bank, total: int, sample: int | None) -> Iterator[pa.RecordBatch]:
@@ -65,10 +81,26 @@ def _document_hashes(bank: Bank) -> dict[str, str]:
     return dict(bank.documents())
 
 
-def _print(bank: Bank, total: int, decoded: int, found: list[Problem], as_json: bool) -> None:
+def _print(
+    bank: Bank,
+    total: int,
+    decoded: int,
+    found: list[Problem],
+    damaged: list[Problem],
+    dropped: list[str],
+    as_json: bool,
+) -> None:
     if as_json:
-        emit({"bank": bank.folder.uri, "chunks": total, "decoded": decoded, "problems": [str(p) for p in found]})
+        record = {"bank": bank.folder.uri, "chunks": total, "decoded": decoded, "problems": [str(p) for p in found]}
+        emit(record | {"damaged": [str(p) for p in damaged], "dropped": dropped})
         return
+    for problem in damaged:
+        print(problem)
+    if dropped:
+        print(
+            f"{len(dropped):,} files were taken out of the bank, those above with the other files of their units: "
+            "run the same `nextmem encode` again to encode what is missing"
+        )
     for problem in found[:SHOWN]:
         print(problem)
     more = f" (the first {SHOWN} are shown)" if len(found) > SHOWN else ""

@@ -148,6 +148,10 @@ class Bank:
         """How many commits have replaced documents: if none, a finished unit's rows are all there."""
         return log.replacements(self.table)
 
+    def has_losses(self) -> bool:
+        """Whether files that could not be read were taken out: if so, not all rows of finished units are there."""
+        return log.losses(self.table) > 0
+
     def files(self) -> list[str]:
         """The live files, relative to the bank, sorted."""
         return sorted(live_files(self.table))

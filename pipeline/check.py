@@ -43,6 +43,7 @@ class Problem:
 
     where: str  # a file, a chunk or a document
     what: str
+    is_file: bool = False  # that is gone, torn, or not what the log says
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -79,13 +80,14 @@ def _file_problems(bank: Bank, name: str, expected: int | None, book: sqlite3.Co
         with bank.folder.filesystem.open_input_file(name) as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
             if expected not in (None, file.metadata.num_rows):
-                yield Problem(name, f"holds {file.metadata.num_rows} rows, the log says {expected}")
+                what = f"holds {file.metadata.num_rows} rows, the log says {expected}"
+                yield Problem(name, what, is_file=True)
             for batch in file.iter_batches(BATCH_ROWS):
                 rows = as_schema(batch, bank.schema, name)
                 yield from _row_problems(bank, rows)
                 _note(book, rows)
     except (OSError, ValueError, pa.ArrowException) as error:
-        yield Problem(name, f"cannot be read: {error}")
+        yield Problem(name, f"cannot be read: {error}", is_file=True)
 
 
 def _note(book: sqlite3.Connection, rows: pa.RecordBatch) -> None:

@@ -21,6 +21,7 @@ from pipeline.folder import Folder
 LOG = "_delta_log"
 FEW = 16
 REPLACED = "nextmem/replaced"
+LOST = "nextmem/lost"
 
 
 def unit_transaction(unit_id: str) -> Transaction:
@@ -35,6 +36,16 @@ def replacements(table: DeltaTable) -> int:
 def replacement_transaction(table: DeltaTable) -> Transaction:
     """The record of one more, for the commit that makes the next version of this table."""
     return Transaction(REPLACED, replacements(table) + 1)
+
+
+def losses(table: DeltaTable) -> int:
+    """How many commits have taken out files that could not be read."""
+    return table.transaction_version(LOST) or 0
+
+
+def loss_transaction(table: DeltaTable) -> Transaction:
+    """The record of one more, for the commit that makes the next version of this table."""
+    return Transaction(LOST, losses(table) + 1)
 
 
 def is_finished(table: DeltaTable, unit_id: str) -> bool:

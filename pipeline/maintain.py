@@ -1,6 +1,7 @@
 """Upkeep of a bank: forget documents, join small files, remove what no version needs, checkpoint the log.
 
-None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun.
+None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun. What was
+lost is: see `drop`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pyarrow import fs
 
 from pipeline.bank import Bank
 from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
-from pipeline.log import LOG
+from pipeline.log import LOG, loss_transaction, replacement_transaction
 from pipeline.replace import without_documents
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage import TEMPORARY
-from pipeline.unit_file import MAX_FILE_BYTES
+from pipeline.unit_file import KEPT, MAX_FILE_BYTES, unit_of
 
 GROUP_ROWS = 2048
 OURS = re.compile(r"part-[^/]*\.parquet")  # delta-rs' compaction names its files so too
@@ -38,6 +39,21 @@ def delete(bank: Bank, doc_ids: Collection[str]) -> int:
     raise CommitFailedError(
         f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again"
     )
+
+
+def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
+    """Take files that cannot be read out of the table, and the other files of their units; which files went.
+
+    From then on a rerun encodes every document of its corpus that the bank does not hold, those deleted on purpose
+    too: nothing tells what a file held that cannot be read.
+    """
+    units = {unit_of(name) for name in damaged} - {None, KEPT}
+    for _ in range(ATTEMPTS):
+        gone = [name for name in bank.files() if name in damaged or unit_of(name) in units]
+        marks = [replacement_transaction(bank.table), loss_transaction(bank.table)]
+        if not gone or swap(bank, remove_actions(gone), {"dropped_files": len(gone)}, marks):
+            return gone
+    raise CommitFailedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to drop files: try again")
 
 
 def compact(bank: Bank) -> int:

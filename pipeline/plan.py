@@ -70,18 +70,25 @@ class Plan:
             yield from self._file.sizes(group)["unit_id"]
 
     def against(
-        self, held: Iterable[tuple[str, str]] = (), finished: Container[str] = frozenset(), *, replacements: int = 0
+        self,
+        held: Iterable[tuple[str, str]] = (),
+        finished: Container[str] = frozenset(),
+        *,
+        replacements: int = 0,
+        losses: bool = False,
     ) -> Work:
         """What is left to do for a bank that holds these (doc_id, doc_hash) and has finished these units.
 
         `held` is streamed into an index on disk, and not touched if every unit is finished. It may leave out the
         documents of finished units of this plan: no other unit of the plan has them. `replacements`: how often the bank
         has replaced documents. If ever, finished units are looked at too: a text that was changed and changed back
-        makes its first unit again, whose rows are gone.
+        makes its first unit again, whose rows are gone. `losses`: rows of finished units may be gone for no such
+        reason, so whatever is not held is encoded again; `finished` must then hold every unit of the bank.
         """
         pending = self._pending(finished, with_finished=replacements > 0)
         index = HeldIndex(held if len(pending.groups) else ())
-        return Work(self._file, pending, None if index.is_empty else index, replacements)
+        known = None if index.is_empty and not replacements else index
+        return Work(self._file, pending, known, replacements, finished if losses else None)
 
     def units(self, finished: Container[str] = frozenset()) -> Iterator[Unit]:
         """The units that are not finished, longest first, for a bank that holds nothing else."""
@@ -113,8 +120,16 @@ class WorkCounts:
 class Work:
     """The units left to encode for one bank. Lazy: a row group of the plan is in memory, and the list of places."""
 
-    def __init__(self, file: PlanFile, pending: _Pending, index: HeldIndex | None, replacements: int):
-        self._file, self._index, self._replacements = file, index, replacements
+    def __init__(
+        self,
+        file: PlanFile,
+        pending: _Pending,
+        index: HeldIndex | None,
+        replacements: int,
+        finished: Container[str] | None,
+    ):
+        """`finished`: every unit of the bank, where rows were lost."""
+        self._file, self._index, self._replacements, self._finished = file, index, replacements, finished
         self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
 
     def units(self) -> Iterator[Unit]:
@@ -131,7 +146,7 @@ class Work:
         """Leaves out the units with nothing new, and counts."""
         keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
         for i, unit in enumerate(self._units(pending)):
-            if pending.done[i] and not unit.replaces:
+            if pending.done[i] and not self._is_wanted_again(unit):
                 continue
             tally["held"] += len(unit.held)
             if unit.new_documents or unit.rejected:
@@ -143,6 +158,11 @@ class Work:
                 tally["rejected"] += 0 if unit.redo else unit.rejected
         return pending.take(keep), WorkCounts(**tally)
 
+    def _is_wanted_again(self, unit: Unit) -> bool:
+        """Whether a finished unit lacks rows: replaced ones, or lost ones that have not been made again."""
+        lost = self._finished is not None and unit.new_documents and unit.commit_id not in self._finished
+        return bool(unit.replaces or lost)
+
     def _units(self, pending: _Pending) -> Iterator[Unit]:
         for group, places in groupby(range(len(pending.groups)), key=lambda i: pending.groups[i]):
             rows = list(places)
@@ -152,12 +172,12 @@ class Work:
                 yield self._checked(planned, bool(done))
 
     def _checked(self, planned: Planned, done: bool) -> Unit:
-        """The unit less what the bank holds. A finished one keeps only what was replaced."""
+        """The unit less what the bank holds. A finished one keeps only what was replaced, or lost."""
         if self._index is None:
             return planned.unit
         hashes = self._index.hashes(planned.doc_ids)
         pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
-        absent = None if done else ""
+        absent = None if done and self._finished is None else ""
         held = tuple(i for i, (doc_id, doc_hash) in enumerate(pairs) if hashes.get(doc_id, absent) in (doc_hash, None))
         changed = tuple(doc_id for doc_id, doc_hash in pairs if hashes.get(doc_id, doc_hash) != doc_hash)
         return replace(planned.unit, held=held, replaces=changed, redo=self._replacements if done else 0)

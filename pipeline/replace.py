@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 
 from pipeline.bank import Bank
 from pipeline.schema import DOC_ID
-from pipeline.unit_file import WrittenFile
+from pipeline.unit_file import KEPT, WrittenFile
 
 
 def without_documents(bank: Bank, doc_ids: Set[str]) -> tuple[list[str], list[WrittenFile]]:
@@ -42,7 +42,7 @@ def _is_of(doc_ids: Set[str]) -> pc.Expression:
 
 def _rewritten(bank: Bank, fragment: ds.ParquetFileFragment, staying: pc.Expression) -> Iterable[WrittenFile]:
     batches = fragment.scanner(schema=bank.schema, filter=staying).to_batches()
-    return bank.writer().write_files("kept", (batch for batch in batches if batch.num_rows))
+    return bank.writer().write_files(KEPT, (batch for batch in batches if batch.num_rows))
 
 
 def _documents(bank: Bank, paths: list[str], among: Set[str] = frozenset()) -> set[str]:

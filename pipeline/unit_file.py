@@ -25,6 +25,7 @@ FOOTER_BYTES = 1_000_000  # room left for the file's own footer
 GROUP_BYTES = 16_000_000
 LONGEST_INDEXED_TEXT = 256  # characters: the log holds two of these a file and column
 UNIT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+KEPT = "kept"  # label of a file with rows of several units
 NAME = re.compile(r"part-(.+)-\d{4,}-[0-9a-f]{32}\.parquet")
 
 

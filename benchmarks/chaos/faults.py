@@ -6,12 +6,14 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.chaos.job import Ended, HungError, wait_until
+from benchmarks.chaos.job import PATIENCE, ROOT, Ended, HungError, wait_until
 from benchmarks.chaos.phases import PHASES, wait_for
 from benchmarks.chaos.scene import Scene, documents
 
@@ -142,6 +144,19 @@ def torn_file(scene: Scene, phase: str) -> Told:
     return told
 
 
+def torn_later(scene: Scene, phase: str) -> Told:
+    """Half of a committed file is gone once the job is done; `nextmem verify --repair`, and the same command again."""
+    ended = scene.job.finish()
+    torn = scene.job.bank / min(scene.seen.commits()[-1].files)
+    os.truncate(torn, torn.stat().st_size // 2)
+    told = Told([time.time()], ended)
+    repair = [sys.executable, "-m", "jobs.cli", "verify", str(scene.job.bank), "--repair", "--sample", "1"]
+    found = subprocess.run(repair, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    told.note = f"verify --repair: exit code {found.returncode}, {found.stdout.count('cannot be read')} file named"
+    told.ended = scene.job.finish()
+    return told
+
+
 def two_drivers(scene: Scene, phase: str) -> Told:
     """The same command twice at the same time."""
     scene.job.arguments = ["--actors", "2"]
@@ -231,6 +246,7 @@ FAULTS = (
     Fault("encoder stands still", slow_encoder),
     Fault("document that crashes its encoder", poison, environment={"NEXTMEM_CHAOS_POISON": POISON}),
     Fault("file torn before its commit", torn_file),
+    Fault("file torn after its commit", torn_later),
     Fault("disk full", full_disk, ("in a unit", "in a commit"), disk=True),
     Fault("two drivers on one bank", two_drivers, machines={"workers": 4}),
     Fault("object store too small", full_store, machines={"object_store_bytes": 80_000_000}),

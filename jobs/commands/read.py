@@ -68,10 +68,15 @@ def info(bank, as_json):
 @click.argument("bank")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Decode N rows, drawn evenly, not all.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
+@click.option("--repair", is_flag=True, help="Take out files that cannot be read; the next encode makes their rows.")
 @as_json_option
-def verify(bank, sample, backbone, as_json):
-    """Re-decode rows and check hashes, counts and duplicates. Exit code 1 if anything is wrong."""
+def verify(bank, sample, backbone, repair, as_json):
+    """Re-decode rows and check hashes, counts and duplicates. Exit code 1 if anything is wrong.
+
+    --repair takes files that are gone or torn out of the bank, with the other files of their units. The next encode of
+    the same corpus encodes whatever of it the bank does not hold.
+    """
     from jobs.verify import run_verify
 
-    if not run_verify(bank, sample=sample, backbone=backbone, as_json=as_json):
+    if not run_verify(bank, sample=sample, backbone=backbone, repair=repair, as_json=as_json):
         raise click.exceptions.Exit(1)

@@ -205,3 +205,14 @@ def test_a_bank_whose_file_is_gone_is_named(nextmem, articles, tmp_path):
     (bank / file).unlink()
     ran = nextmem("verify", bank)
     assert ran.code == 1 and file in ran.out and "Traceback" not in ran.err
+
+
+def test_a_bank_whose_file_is_torn_is_repaired_when_asked(nextmem, articles, tmp_path):
+    bank = shutil.copytree(articles, tmp_path / "bank")
+    file = Bank.open(bank).files()[0]
+    os.truncate(bank / file, 1000)
+    ran = nextmem("verify", bank, "--repair")
+    assert ran.code == 0 and f"{file}: cannot be read" in ran.out
+    assert "1 files were taken out of the bank" in ran.out and "run the same `nextmem encode` again" in ran.out
+    (record,) = nextmem("verify", bank, "--repair", "--json").records
+    assert (record["problems"], record["damaged"], record["dropped"]) == ([], [], [])

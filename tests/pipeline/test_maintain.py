@@ -11,7 +11,7 @@ from banks import IDENTITY, held, receipt
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
-from pipeline.maintain import checkpoint, compact, joinable, unneeded
+from pipeline.maintain import checkpoint, compact, drop, joinable, unneeded
 
 LONG_AGO = (1e9, 1e9)
 
@@ -46,6 +46,30 @@ def test_a_half_written_file_is_an_orphan_and_somebody_else_s_file_is_nothing(ba
     for name in (".tmp-part-u-0000-00.parquet-0123456789ab", "notes.parquet"):
         Path(bank.folder.uri, name).write_bytes(b"half")
     assert unneeded(bank, orphan_hours=0, version_hours=0).orphans == (".tmp-part-u-0000-00.parquet-0123456789ab",)
+
+
+def test_a_file_that_is_gone_leaves_with_the_other_files_of_its_unit_and_a_rerun_is_told(bank, monkeypatch):
+    monkeypatch.setattr("pipeline.unit_file.MAX_FILE_BYTES", 1)  # a row group a file
+    monkeypatch.setattr("pipeline.unit_file.GROUP_BYTES", 1)
+    commit(bank, [receipt(bank, "unit-d", {"d": 3, "e": 2})])
+    mine = [name for name in bank.files() if "unit-d" in name]
+    assert len(mine) > 1 and not bank.has_losses()
+    Path(bank.folder.uri, mine[0]).unlink()
+    (problem,) = (found for found in verify(bank) if found.is_file)
+    assert problem.where == mine[0]
+    assert drop(bank, [problem.where]) == mine
+    assert verify(bank) == [] and held(bank) == {"a": 2, "b": 2, "c": 2}
+    assert bank.has_losses() and bank.replacements() == 1 and bank.is_finished("unit-d")
+    assert drop(bank, [problem.where]) == []
+
+
+def test_a_torn_file_that_was_joined_leaves_alone(bank):
+    compact(bank)
+    commit(bank, [receipt(bank, "unit-d", {"d": 1})])
+    (joined,) = (name for name in bank.files() if "unit-d" not in name)
+    os.truncate(Path(bank.folder.uri, joined), 100)
+    assert drop(bank, [found.where for found in verify(bank) if found.is_file]) == [joined]
+    assert held(bank) == {"d": 1}
 
 
 def test_one_file_alone_is_not_joined(bank):
