@@ -49,6 +49,9 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend.
     """
+    for path in (job.run, *job.data, job.init or ""):
+        if "://" in path:
+            raise ValueError(f"{path}: training reads and writes folders; copy it to one, or mount the store")
     run = RunFolder(job.run)
     settings = run.adopt(_asked(job, run.settings(), run.path), change=job.change)
     if run.codec.exists():

@@ -157,6 +157,14 @@ def test_a_run_that_is_none_is_refused(tmp_path):
     assert result.exit_code == 1 and "name its passages with --data" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["s3://b/run", "--data", "p"], ["run", "--data", "s3://b/p"]])
+def test_an_object_store_is_refused_before_anything_is_made(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    refused = invoke("train", *words, "--no-ray")
+    assert refused.exit_code == 1 and "training reads and writes folders" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_loss_that_is_not_a_number_stops_with_its_batch(tmp_path, data):
     result = invoke(*fresh(tmp_path / "run", data, "--no-ray", learning_rate=1e30, clip=1e30))
     assert result.exit_code == 1, result.output
