@@ -74,7 +74,7 @@ def verify(bank, sample, backbone, repair, as_json):
     """Re-decode rows and check hashes, counts and duplicates. Exit code 1 if anything is wrong.
 
     --repair takes files that are gone or torn out of the bank, with the other files of their units. The next encode of
-    the same corpus encodes whatever of it the bank does not hold.
+    the same corpus encodes whatever of it the bank does not hold, documents that were deleted on purpose too.
     """
     from jobs.verify import run_verify
 
