@@ -8,7 +8,7 @@ from jobs.opened import open_bank
 from jobs.output import emit, size, table
 from jobs.settings import TendSettings
 from pipeline.bank import Bank
-from pipeline.maintain import Unneeded, checkpoint, compact, joinable, unneeded
+from pipeline.maintain import Unneeded, checkpoint, compact, joinable, remove, unneeded
 from pipeline.presence import ENDED, JobRecord, Presence, forget, job_records, refuse_beside
 from pipeline.unit_file import MAX_FILE_BYTES
 
@@ -81,8 +81,7 @@ def _bytes(bank: Bank, names: tuple[str, ...]) -> int:
 
 def _remove(bank: Bank, gone: Unneeded, forgotten: list[JobRecord]) -> int:
     """Everything that goes; how many files of the log among it."""
-    for name in (*gone.orphans, *gone.superseded):
-        bank.folder.remove(name)
+    remove(bank, gone)
     for job in forgotten:
         forget(bank.folder, job)
     return checkpoint(bank)

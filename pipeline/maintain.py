@@ -28,7 +28,7 @@ OURS = re.compile(r"part-[^/]*\.parquet")  # delta-rs' compaction names its file
 
 
 def delete(bank: Bank, doc_ids: Collection[str]) -> int:
-    """Remove documents' rows in one commit; how many rows. The bytes stay until `vacuum`, for readers of the past."""
+    """Remove documents' rows in one commit; how many rows. The bytes stay until `remove`, for readers of the past."""
     for _ in range(ATTEMPTS):
         before = bank.count()
         removed, kept = without_documents(bank, set(doc_ids))
@@ -85,11 +85,19 @@ class Unneeded:
 def unneeded(bank: Bank, *, orphan_hours: int, version_hours: int) -> Unneeded:
     """Orphans last written `orphan_hours` ago, and files that left the table `version_hours` ago.
 
-    The log forgets what left the table more than a week ago (Delta's own default): such a file is an orphan by then.
+    A running job's files are young until it commits them, so keep the hours above its commit interval. What isn't a
+    bank's file is never among them. The log forgets what left the table more than a week ago (Delta's own default):
+    such a file is an orphan by then.
     """
     left, left_long_ago = (set(_listed(bank, hours, full=False)) for hours in (0, version_hours))
     orphans = [name for name in _listed(bank, orphan_hours, full=True) if name not in left]
     return Unneeded(tuple(orphans + _left_behind(bank, orphan_hours)), tuple(sorted(left_long_ago)))
+
+
+def remove(bank: Bank, files: Unneeded) -> None:
+    """Delete them for good."""
+    for name in (*files.orphans, *files.superseded):
+        bank.folder.remove(name)
 
 
 def joinable(bank: Bank) -> list[int]:
@@ -106,18 +114,6 @@ def checkpoint(bank: Bank) -> int:
     written = len(bank.folder.names(LOG))
     bank.table.cleanup_metadata()
     return written - len(bank.folder.names(LOG))
-
-
-def vacuum(bank: Bank, older_than_hours: int = 168) -> list[str]:
-    """Delete files of ours that the log doesn't name, or no longer does, and that are old; which.
-
-    A running job's files are young until it commits them, so keep the hours above its commit interval. What isn't a
-    bank's file stays, whatever it is.
-    """
-    names = _listed(bank, older_than_hours, full=True) + _left_behind(bank, older_than_hours)
-    for name in names:
-        bank.folder.remove(name)
-    return names
 
 
 def _listed(bank: Bank, hours: int, *, full: bool) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.bank import Bank
 from pipeline.commit import Receipt
 from pipeline.identity import CodecIdentity
+from pipeline.maintain import remove, unneeded
 from pipeline.schema import row_schema
 
 K, D, E = 3, 64, 8
@@ -69,6 +70,13 @@ def receipt(
     table = rows(unit_id, documents, **kwargs)
     files = tuple(bank.writer().write(unit_id, table))
     return Receipt(unit_id, files, len(documents), table.num_rows, 7 * table.num_rows, replaces=replaces)
+
+
+def vacuum(bank: Bank, hours: int = 0) -> list[str]:
+    """Remove what is unneeded and that old; which files went."""
+    gone = unneeded(bank, orphan_hours=hours, version_hours=hours)
+    remove(bank, gone)
+    return [*gone.orphans, *gone.superseded]
 
 
 def held(bank: Bank) -> dict[str, int]:

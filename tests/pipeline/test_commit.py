@@ -9,14 +9,14 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
-from banks import IDENTITY, held, receipt, rows
+from banks import IDENTITY, held, receipt, rows, vacuum
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from pipeline import commit as commit_module
 from pipeline.bank import Bank
 from pipeline.commit import Receipt, commit
-from pipeline.maintain import compact, delete, vacuum
+from pipeline.maintain import compact, delete
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_files_of_an_uncommitted_unit_are_invisible_and_vacuum_removes_them(bank
     commit(bank, [receipt(bank, "u1", {"a": 2})])
     orphan = receipt(bank, "u2", {"b": 3}).files[0].path
     assert held(bank) == {"a": 2}
-    assert vacuum(reopened(bank), older_than_hours=0) == [orphan]
+    assert vacuum(reopened(bank)) == [orphan]
     assert held(bank) == {"a": 2}
 
 
@@ -42,7 +42,7 @@ def test_a_torn_file_is_invisible(bank):
     for name in ("part-u2-0000-feed.parquet", ".tmp-part-u2-0000-feed.parquet-1234"):
         bank.folder.put(name, whole[: len(whole) // 2])
     assert held(bank) == {"a": 2}
-    assert len(vacuum(reopened(bank), older_than_hours=0)) == 2
+    assert len(vacuum(reopened(bank))) == 2
 
 
 def test_vacuum_leaves_young_files_and_other_peoples_alone(bank):
@@ -50,8 +50,8 @@ def test_vacuum_leaves_young_files_and_other_peoples_alone(bank):
     bank.folder.put("notes.md", b"mine")
     bank.folder.put("_plan/plan.parquet", b"PAR1")
     bank.folder.put("_codec/adapter.safetensors", b"weights")
-    assert vacuum(bank) == []
-    assert len(vacuum(bank, older_than_hours=0)) == 1
+    assert vacuum(bank, hours=168) == []
+    assert len(vacuum(bank)) == 1
     assert bank.folder.names("_plan") and bank.folder.names("_codec") and "notes.md" in bank.folder.names()
 
 
@@ -180,7 +180,7 @@ def test_deletion_and_compaction_keep_units_finished(bank):
     assert delete(bank, ["a", "never-there"]) == 2
     commit(bank, [receipt(bank, "u3", {"c": 1})])
     compact(bank)
-    vacuum(bank, older_than_hours=0)
+    vacuum(bank)
     bank.table.create_checkpoint()
     assert reopened(bank).finished_units(["u1", "u2", "u3", "empty", "other"]) == {"u1", "u2", "u3", "empty"}
     assert commit(reopened(bank), [receipt(bank, "u1", {"a": 2})]).units == ()

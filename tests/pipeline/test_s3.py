@@ -6,7 +6,7 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
-from banks import IDENTITY, held, receipt
+from banks import IDENTITY, held, receipt, vacuum
 from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
@@ -18,7 +18,7 @@ from pipeline.commit import Receipt, commit
 from pipeline.export import export
 from pipeline.info import info
 from pipeline.lookup import by_doc_id
-from pipeline.maintain import compact, delete, vacuum
+from pipeline.maintain import compact, delete
 from pipeline.rejected import write_rejected
 from pipeline.s3_errors import explained
 
@@ -83,7 +83,7 @@ def test_a_bank_on_s3_is_made_extended_replaced_deleted_compacted_and_vacuumed(u
     assert by_doc_id(bank, "b")["position"].to_pylist() == [0, 1]
     assert bank.finished_units([f"u{number}" for number in range(30)]) == {"u1", "u2", "u3"}
     assert compact(bank) == 2
-    assert len(vacuum(bank, older_than_hours=0)) == 4
+    assert len(vacuum(bank)) == 4
     assert verify(bank) == [] and info(bank).chunks == 3 and held(bank) == {"a": 1, "b": 2}
 
 
