@@ -91,6 +91,7 @@ class Session:
         if _address() == "local":
             local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False}
             local |= {"_metrics_export_port": self._metrics_port} if self._metrics_port else {}
+        keep_stdout()
         with _stderr_without(LEVEL_NOTE):
             ray.init(
                 _address(),
@@ -112,6 +113,14 @@ def quiet() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle workers, a second of CPU each, never used
+
+
+def keep_stdout() -> None:
+    """Ray prints lost nodes and tasks that it tries again on the driver's stdout, where our results and JSON go, and
+    has no setting for it. They stay in its logs."""
+    import ray._private.worker
+
+    ray._private.worker._worker_logs_enabled = False
 
 
 @contextmanager

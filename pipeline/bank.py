@@ -10,6 +10,7 @@ until `reload`. Writing is in pipeline/unit_file.py and pipeline/commit.py.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Set
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, metadata_of
 from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
+TROUBLES = 3  # puts of a commit in a row that an object store may fail, each with its requests' own retries
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
 
@@ -56,19 +58,18 @@ class Bank:
         _refuse_foreign_files(folder)
         if codec is not None:
             folder.put_folder(codec, CODEC)
-        try:
-            DeltaTable.create(
-                folder.uri,
-                schema,
-                configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
-                storage_options=folder.storage_options,
-                raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
-            )
-        except DeltaError as error:
-            raise FileExistsError(
-                f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it."
-            ) from error
-        return cls.open(uri)
+        for trouble in range(1, TROUBLES + 1):
+            try:
+                _create_table(folder, schema, identity)
+            except OSError:
+                if folder.is_local or trouble == TROUBLES:
+                    raise
+                time.sleep(0.5 * trouble)
+            if folder.is_local or folder.names(log.LOG):  # made, although the store's answer may have been lost
+                break
+        bank = cls.open(uri)
+        bank.require(identity)
+        return bank
 
     @classmethod
     def open(cls, uri: str | os.PathLike, *, version: int | None = None) -> Bank:
@@ -204,6 +205,20 @@ class Bank:
 def live_files(table: DeltaTable) -> list[str]:
     """The files that a version of the table consists of, relative to it."""
     return pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
+
+
+def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity) -> None:
+    """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
+    try:
+        DeltaTable.create(
+            folder.uri,
+            schema,
+            configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
+            storage_options=folder.storage_options,
+            raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
+        )
+    except DeltaError as error:
+        raise FileExistsError(f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it.") from error
 
 
 def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:

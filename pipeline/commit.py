@@ -17,13 +17,12 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipeline.bank import Bank
+from pipeline.bank import TROUBLES, Bank
 from pipeline.log import replacement_transaction, unit_transaction
 from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
 ATTEMPTS = 20
-TROUBLES = 3  # commits in a row that the store may fail, each with the requests' own retries
 
 
 @dataclass(frozen=True, slots=True)

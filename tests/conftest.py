@@ -66,9 +66,10 @@ def ray_session(store_environment, tmp_path_factory):
     """One Ray for all tests, with two GPUs that are not there; jobs find it running and leave it alone."""
     import ray
 
-    from jobs.cluster import quiet, runtime_env
+    from jobs.cluster import keep_stdout, quiet, runtime_env
 
     quiet()
+    keep_stdout()
     ray.init(
         "local",
         num_cpus=6,

@@ -224,6 +224,13 @@ def test_a_full_disk_ends_the_job_with_one_line_and_a_whole_bank(ray_session, sm
     assert os.path.exists(small_disk / "bank" / "_delta_log") and verify(Bank.open(small_disk / "bank")) == []
 
 
+def test_what_ray_says_of_lost_nodes_is_not_printed_among_results(ray_session, capsys):
+    from ray._private.worker import print_to_stdstream
+
+    print_to_stdstream({"lines": ["a node is dead"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_job_in_which_nothing_moves_ends_with_one_line_and_goes_on_when_started_again(ray_session, tmp_path):
     corpus, bank = jsonl(tmp_path / "one.jsonl", {"fox": "The quick brown fox."}), tmp_path / "bank"
     code, summary, stderr = encode(corpus, bank, "--set", "stall_minutes=0")

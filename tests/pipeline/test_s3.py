@@ -286,6 +286,15 @@ def test_every_third_request_may_fail(bank, proxy, fault):
 
 
 @pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
+def test_a_bank_whose_first_commit_fails_once_is_made(uri, proxy, fault):
+    with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
+        bank = Bank.create(uri, IDENTITY)
+    assert len(failed) == 1 and bank.version == 0 and bank.identity == IDENTITY
+    commit(bank, [receipt(bank, "u1", {"a": 2})])
+    assert held(bank) == {"a": 2}
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
 def test_a_commit_whose_put_fails_once_is_there_once(bank, proxy, fault):
     mine = receipt(bank, "u1", {"a": 2})
     with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
