@@ -25,8 +25,9 @@ demo: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest
 
+# The inner loop: what starts no Ray and no server, and neither trains nor loads a real backbone.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not ray'
+	$(BIN)/python -m pytest -m 'not (ray or store or training or backbone)'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,6 +21,8 @@ from jobs.run_folder import RunFolder
 from model.checkpoint import load_codec
 from model.training_state import TENSORS
 
+pytestmark = pytest.mark.training
+
 FORBIDDEN = ("ray", "bitsandbytes", "deltalake", "gguf", "pyarrow", "datasets", "platformdirs", "matplotlib")
 
 

@@ -21,6 +21,8 @@ from model.trainee import Trainee
 from model.training import Trainer, make_batch
 from model.untrained import latents_of
 
+pytestmark = pytest.mark.training
+
 SENTENCES = ("Ana paid 417 to Bob.", "Ana paid 93 to Carl.", "Ana paid 528 to Dora.", "Ana owes 61 to Eve.")
 CHECK_EVERY = 20
 

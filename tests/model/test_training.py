@@ -16,6 +16,8 @@ from model.sampling import write_sample
 from model.trainee import Trainee
 from model.training import LossError, Trainer, step_flop
 
+pytestmark = pytest.mark.training
+
 CHUNKS = [np.random.default_rng(i).integers(3, 259, size=n) for i, n in enumerate((12, 16, 9, 16))]
 
 

@@ -22,6 +22,8 @@ from pipeline.maintain import compact, delete
 from pipeline.rejected import write_rejected
 from pipeline.s3_errors import explained
 
+pytestmark = pytest.mark.store
+
 BIG = 25_000_000  # bytes: an upload in three parts
 
 

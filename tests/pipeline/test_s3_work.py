@@ -24,6 +24,8 @@ from pipeline.options import EncodeOptions
 from pipeline.plan import plan_corpus
 from pipeline.read_work import ReadWork
 
+pytestmark = pytest.mark.store
+
 
 class S3Works:
     """A corpus of three units and a bank, both on S3, and the workers."""
