@@ -26,6 +26,7 @@ class Tended:
     orphan_bytes: int
     superseded: tuple[str, ...]
     superseded_bytes: int
+    plans: tuple[str, ...]
     log_files: int  # removed, after a checkpoint
     forgotten: int  # records of jobs that ended long ago
     dry_run: bool
@@ -60,6 +61,7 @@ def _tend(bank: Bank, settings: TendSettings, *, dry_run: bool) -> Tended:
         orphan_bytes=_bytes(bank, gone.orphans),
         superseded=gone.superseded,
         superseded_bytes=_bytes(bank, gone.superseded),
+        plans=gone.plans,
         log_files=0 if dry_run else _remove(bank, gone, forgotten),
         forgotten=len(forgotten),
         dry_run=dry_run,
@@ -103,6 +105,7 @@ def _rows(t: Tended, settings: TendSettings) -> list[tuple[str, str]]:
         ("files", f"{t.joined:,} small files {will}joined into {into}" if t.joined else "nothing to join"),
         ("orphans", f"{orphans} {will}removed: never committed, {settings.orphan_hours} h old or more"),
         ("superseded", f"{superseded} {will}removed: out of the table for {settings.version_hours} h or more"),
+        ("plans", f"{len(t.plans):,} of corpora as they were {will}removed: {settings.version_hours} h old or more"),
         ("log", "would be checkpointed" if t.dry_run else f"checkpointed, {t.log_files:,} expired files removed"),
         ("jobs", f"{t.forgotten:,} records of old jobs {will}forgotten"),
     ]

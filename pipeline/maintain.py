@@ -15,7 +15,7 @@ from deltalake import ColumnProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
-from pipeline.bank import Bank
+from pipeline.bank import PLAN, Bank
 from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
 from pipeline.log import LOG, loss_transaction, replacement_transaction
 from pipeline.replace import without_documents
@@ -80,10 +80,13 @@ class Unneeded:
 
     orphans: tuple[str, ...]  # no version ever had them: their writer died, temporary files among them
     superseded: tuple[str, ...]  # an earlier version had them: rows deleted, replaced, or joined into larger files
+    plans: tuple[str, ...]  # of a corpus as it was; one that is wanted again costs a pass over the corpus
 
 
 def unneeded(bank: Bank, *, orphan_hours: int, version_hours: int) -> Unneeded:
-    """Orphans last written `orphan_hours` ago, and files that left the table `version_hours` ago.
+    """Orphans last written `orphan_hours` ago; files that left the table, and plans made, `version_hours` ago.
+
+    The newest plan stays.
 
     A running job's files are young until it commits them, so keep the hours above its commit interval. What isn't a
     bank's file is never among them. The log forgets what left the table more than a week ago (Delta's own default):
@@ -91,12 +94,16 @@ def unneeded(bank: Bank, *, orphan_hours: int, version_hours: int) -> Unneeded:
     """
     left, left_long_ago = (set(_listed(bank, hours, full=False)) for hours in (0, version_hours))
     orphans = [name for name in _listed(bank, orphan_hours, full=True) if name not in left]
-    return Unneeded(tuple(orphans + _left_behind(bank, orphan_hours)), tuple(sorted(left_long_ago)))
+    return Unneeded(
+        orphans=tuple(orphans + _left_behind(bank, orphan_hours)),
+        superseded=tuple(sorted(left_long_ago)),
+        plans=tuple(_old_plans(bank, version_hours)),
+    )
 
 
 def remove(bank: Bank, files: Unneeded) -> None:
     """Delete them for good."""
-    for name in (*files.orphans, *files.superseded):
+    for name in (*files.orphans, *files.superseded, *files.plans):
         bank.folder.remove(name)
 
 
@@ -126,6 +133,15 @@ def _left_behind(bank: Bank, older_than_hours: int) -> list[str]:
     """Temporary files of writers that died."""
     if not bank.folder.is_local:
         return []  # a put to an object store has no temporary name
-    oldest = time.time() - 3600 * older_than_hours
     found = bank.folder.filesystem.get_file_info(fs.FileSelector("", recursive=True))
-    return sorted(info.path for info in found if TEMPORARY in info.base_name and (info.mtime_ns or 0) / 1e9 <= oldest)
+    return sorted(info.path for info in found if TEMPORARY in info.base_name and _is_old(info, older_than_hours))
+
+
+def _old_plans(bank: Bank, older_than_hours: int) -> list[str]:
+    found = bank.folder.filesystem.get_file_info(fs.FileSelector(PLAN, allow_not_found=True))
+    by_age = sorted((info for info in found if info.is_file), key=lambda info: info.mtime_ns or 0)
+    return sorted(info.path for info in by_age[:-1] if _is_old(info, older_than_hours))
+
+
+def _is_old(info: fs.FileInfo, hours: int) -> bool:
+    return (info.mtime_ns or 0) / 1e9 <= time.time() - 3600 * hours

@@ -72,6 +72,15 @@ def test_a_torn_file_that_was_joined_leaves_alone(bank):
     assert held(bank) == {"d": 1}
 
 
+def test_old_plans_are_unneeded_and_the_newest_is_not(bank):
+    for name, age in (("a", 1e9), ("b", 1.1e9), ("c", None)):
+        bank.folder.put(f"_plan/{name}.plan.parquet", b"PAR1")
+        if age:
+            os.utime(Path(bank.folder.uri, f"_plan/{name}.plan.parquet"), (age, age))
+    assert unneeded(bank, orphan_hours=0, version_hours=1).plans == ("_plan/a.plan.parquet", "_plan/b.plan.parquet")
+    assert unneeded(bank, orphan_hours=0, version_hours=0).plans == ("_plan/a.plan.parquet", "_plan/b.plan.parquet")
+
+
 def test_one_file_alone_is_not_joined(bank):
     assert len(joinable(bank)) == 3
     compact(bank)
