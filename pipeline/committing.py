@@ -6,6 +6,7 @@ what is finished.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from pipeline.bank import Bank
 from pipeline.commit import commit
 from pipeline.outcome import Outcome
 
+TURN_SECONDS = 1.0
 _END = object()
 
 
@@ -34,7 +36,7 @@ def commit_as_they_come(
 
     On KeyboardInterrupt what is finished is committed first, and the interrupt goes on. Raises UnfinishableError, after
     committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through too.
-    `on_wait` is called a few times a second while nothing comes, `on_commit` with the units and seconds of each commit.
+    `on_wait` is called every TURN_SECONDS while nothing comes, `on_commit` with the units and seconds of each commit.
     """
     arrivals: queue.Queue = queue.Queue()
     stopped = threading.Event()
@@ -91,10 +93,11 @@ def _pump(outcomes: Iterable[Outcome], arrivals: queue.Queue, stopped: threading
 
 
 def _next(arrivals: queue.Queue, due: float | None, on_wait: Callable[[], None]):
-    """The next arrival; None when it is time to commit. Waits in short turns, so that Ctrl-C is heard."""
-    while due is None or time.monotonic() < due:
+    """The next arrival; None when it is time to commit. Waits in turns: each `on_wait` asks the ledger."""
+    end = math.inf if due is None else due
+    while (left := end - time.monotonic()) > 0:
         try:
-            return arrivals.get(timeout=0.2)
+            return arrivals.get(timeout=min(left, TURN_SECONDS))
         except queue.Empty:
             on_wait()
     return None
