@@ -114,7 +114,7 @@ def _encode(
         watch.show(tally, forecast, encoded)
 
     try:
-        outcomes = encode(forecast.watching(work.units()), options, ledger)
+        outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger)
         every, took = settings.commit_seconds, watch.commit_took
         for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took):
             began = began or min(outcome.started for outcome in group)

@@ -15,7 +15,7 @@ from pipeline.metrics import DriverMetrics
 from pipeline.options import EncodeOptions
 from pipeline.outcome import Outcome
 from pipeline.plan import WorkCounts
-from pipeline.presence import Presence, how_it_ended, refuse_beside
+from pipeline.presence import Presence, active_jobs, how_it_ended, refuse_beside
 from pipeline.summary import Tally
 
 
@@ -47,6 +47,12 @@ class Watch:
         self._presence.begin(state="starting", units=counts.units, chunks=counts.chunks)
         refuse_beside(bank.folder, "tend")
         log("planned", bank=bank.folder.uri, units=counts.units, documents=counts.documents, chunks=counts.chunks)
+
+    def is_second(self) -> bool:
+        """Whether another encode job was at work on the bank before this one."""
+        mine = self._presence.record
+        others = active_jobs(self._folder, "encode", but=mine.job)
+        return any((other.started, other.job) < (mine.started, mine.job) for other in others)
 
     def started(self, options: EncodeOptions) -> None:
         """Ray runs."""

@@ -8,7 +8,9 @@ not notice that a file about to be removed was compacted into another.)
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +25,7 @@ from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
 ATTEMPTS = 20
+DISK_FULL = os.strerror(errno.ENOSPC)  # in the midst of what delta-rs says
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ def swap(
             bank.reload()
             if bank.version != base:
                 return False
+            if DISK_FULL in str(error):
+                raise OSError(errno.ENOSPC, DISK_FULL, bank.folder.uri) from error
             if isinstance(error, CommitFailedError) or bank.folder.is_local or trouble == TROUBLES:
                 raise
             time.sleep(0.5 * trouble)  # a put that is reset is not tried again by delta-rs: it may have been done

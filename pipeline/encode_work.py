@@ -8,9 +8,11 @@ device (torch.AcceleratorError) is raised: the worker must end, and the ledger f
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pyarrow as pa
 import torch
+from deltalake.exceptions import DeltaError
 
 from model.checkpoint import load_codec
 from model.speed import matmul_rate
@@ -47,6 +49,8 @@ class EncodeWork:
             return Outcome(failure=unit, worker=self.worker, started=time.time())
         if (earlier := self.ledger.outcome(unit.unit_id)) is not None:
             return earlier  # of a worker that died before Ray had noted that the unit was done
+        if self._is_committed(unit.unit_id):
+            return Outcome(Receipt(unit.unit_id), worker=self.worker, started=time.time(), elsewhere=True)
         started, start = time.time(), time.perf_counter()
         rows, rejected = self._rows(unit)
         made = tried(unit.unit_id, lambda: self._write(unit, rows, rejected))
@@ -55,6 +59,13 @@ class EncodeWork:
         outcome = Outcome(**done, worker=self.worker, started=started, numbers=numbers)
         self.ledger.finished(unit.unit_id, outcome)
         return outcome
+
+    def _is_committed(self, unit_id: str) -> bool:
+        """By another job, since ours was planned. A store that does not answer now is asked again by the commit."""
+        with suppress(OSError, DeltaError):
+            self.bank.reload()
+            return self.bank.is_finished(unit_id)
+        return False
 
     def _rows(self, unit: ChunkedUnit) -> tuple[pa.Table, list[Rejected]]:
         ranges, poison = self.ledger.begin(unit.unit_id, len(unit.starts) - 1)

@@ -26,8 +26,8 @@ class Forecast:
         for outcome in outcomes:
             done = outcome.receipt or outcome.failure
             guess = self._under_way.pop(done.unit_id, 0)
-            if outcome.failure:
-                self._planned -= guess  # nothing will come of it
+            if outcome.failure or outcome.elsewhere:
+                self._planned -= guess  # nothing will come of it here
             else:
                 self._guessed += guess
                 self._found += outcome.receipt.chunks

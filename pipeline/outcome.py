@@ -48,6 +48,7 @@ class Outcome:
     worker: str = ""  # the device or actor that did it
     started: float = 0.0  # seconds since the epoch, when its encoding began
     numbers: dict[str, float] = field(default_factory=dict)
+    elsewhere: bool = False  # another job had committed the unit: nothing was encoded
 
 
 def tried(unit_id: str, work: Callable):

@@ -132,9 +132,13 @@ class Work:
         self._file, self._index, self._replacements, self._finished = file, index, replacements, finished
         self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
 
-    def units(self) -> Iterator[Unit]:
-        """Longest first, to within a factor of about two, so that a pass over the plan stays sequential."""
-        yield from self._units(self._pending.longest_first())
+    def units(self, *, backwards: bool = False) -> Iterator[Unit]:
+        """Longest first, to within a factor of about two, so that a pass over the plan stays sequential.
+
+        `backwards`: shortest first, for a job beside another one, so that the two meet and do not go side by side.
+        """
+        order = self._pending.longest_first()
+        yield from self._units(order.take(range(len(order.groups))[::-1]) if backwards else order)
 
     def some(self, count: int) -> Iterator[Unit]:
         """At most `count` of the units, spread evenly over the input."""

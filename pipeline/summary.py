@@ -30,7 +30,7 @@ class Tally:
             self.numbers["limit_flop"] += outcome.numbers.get("limit", 0) * outcome.numbers.get("encode_seconds", 0)
             if outcome.failure:
                 self.failures.append((outcome.failure.unit_id, outcome.failure.reason))
-            if outcome.receipt:
+            if outcome.receipt and not outcome.elsewhere:
                 self._add_receipt(outcome)
 
     def _add_receipt(self, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from model.tokens import TextTokenizer
 from pipeline import outcome as outcome_module
 from pipeline.bank import Bank
 from pipeline.check import verify
-from pipeline.commit import commit
+from pipeline.commit import Receipt, commit
 from pipeline.decode import recall
 from pipeline.outcome import ChunkedUnit, Failure
 from pipeline.rejected import rejected
@@ -159,6 +159,16 @@ def test_a_unit_that_was_done_by_a_worker_that_died_afterwards_is_not_encoded_ag
     done = job.encode()
     raise_on(monkeypatch, job.encoder.memoriser.codec, "Hi.", AssertionError("encoded again"))
     assert job.encode() == done
+
+
+def test_a_unit_that_another_job_has_committed_meanwhile_is_not_encoded(works, monkeypatch):
+    job = works(TEXTS)
+    encoder = job.encoder  # its bank is opened here, before the other job's commit
+    commit(Bank.open(job.bank.folder.uri), [Receipt(job.units[0].unit_id)])
+    monkeypatch.setattr(encoder.memoriser, "memorise", lambda *_: pytest.fail("encoded"))
+    done = job.encode()
+    assert done.elsewhere and done.failure is None
+    assert commit(job.bank, [done.receipt]).known == (job.units[0].unit_id,)
 
 
 def test_rejected_records_are_listed_beside_the_bank_with_source_and_reason(works, tmp_path):

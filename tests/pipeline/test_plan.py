@@ -89,6 +89,8 @@ def test_longer_units_come_first(tmp_path, plan):
     made = plan(lines(tmp_path / "a.jsonl", *[{"text": f"{i}" * n * BYTES_A_CHUNK} for i, n in enumerate(sizes)]))
 
     assert [unit.chunks for unit in made.units()][:2] == [40, 9]
+    forwards, work = list(made.units()), made.against()
+    assert list(work.units(backwards=True)) == forwards[::-1] and len(forwards) > 2
 
 
 def test_many_small_files_share_a_unit(tmp_path, plan):
