@@ -131,7 +131,13 @@ def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     """The bank, made where there is none. Refused where it carries other columns."""
     bank = existing_bank(uri)
     if bank is None:
-        return Bank.create(uri, identity, plan.columns.fields, codec=codec)
+        try:
+            return Bank.create(uri, identity, plan.columns.fields, codec=codec)
+        except FileExistsError:
+            bank = existing_bank(uri)
+            if bank is None:
+                raise
+            bank.require(identity)  # another job has made it this moment
     bank.require_metadata(plan.columns.fields)
     return bank
 
