@@ -14,6 +14,7 @@ H200's rate, 10 s.
 
 from __future__ import annotations
 
+import logging
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ import ray
 
 from benchmarks.harness import Report, options
 from benchmarks.made_up import empty_bank, paced_actors, units
-from jobs.cluster import quiet, runtime_env
+from jobs.cluster import keep_stdout, quiet, runtime_env
 from pipeline.attempts import RemoteLedger
 from pipeline.committing import commit_as_they_come
 from pipeline.encode import encode
@@ -72,12 +73,14 @@ class PacedRun:
     def run(self) -> None:
         bank, encode_options = empty_bank(self.scratch, self.processes)
         quiet()
+        keep_stdout()
         ray.init(
             "local",
             num_cpus=self.processes + SPARE_CPUS,
             num_gpus=self.processes,
             include_dashboard=False,
             log_to_driver=False,
+            logging_level=logging.ERROR,
             runtime_env=runtime_env(self.scratch),
         )
         driver = psutil.Process()
