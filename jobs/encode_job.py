@@ -95,7 +95,8 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
 
 def bank_work(plan: Plan, bank: Bank) -> Work:
     """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced."""
-    replacements, losses = bank.replacements(), bank.has_losses()
+    replacements = bank.replacements()
+    losses = replacements > 0 and bank.has_losses()  # on an object store each question reads the log's latest entries
     finished = bank.finished_units(None if losses else plan.unit_ids())
     held = bank.documents(but_of=frozenset() if replacements else finished)
     return plan.against(held, finished, replacements=replacements, losses=losses)
