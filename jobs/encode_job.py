@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from jobs.cluster import Cluster
 from jobs.identity import codec_identity
@@ -13,6 +16,7 @@ from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
+from model.weights import find_weights
 from pipeline import storage
 from pipeline.bank import Bank
 from pipeline.codec_copy import local_codec
@@ -21,7 +25,8 @@ from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work
 
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
-CORES_AN_ACTOR = 4  # at most, on a CPU
+CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
+PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 3  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
 
 
@@ -106,7 +111,7 @@ def encode_options(
     job: EncodeJob, bank: str, codec: str, columns: Columns, exact: ExactConfig, cluster: Cluster, *, gpus: bool
 ) -> EncodeOptions:
     """What the workers are told. `columns` is the plan's."""
-    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, cluster))
+    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, codec, cluster))
     return EncodeOptions(
         bank=bank,
         codec=codec,
@@ -128,9 +133,16 @@ def absolute(argument: str) -> str:
     return argument if argument.startswith("hf:") else storage.absolute(argument)
 
 
-def _cpu_actors(job: EncodeJob, cluster: Cluster) -> int:
-    """One actor a group of cores: an actor holds the backbone's weights, so one a core would fill a large machine."""
-    return max(1, cluster.cores // (job.settings.threads or CORES_AN_ACTOR))
+def _cpu_actors(job: EncodeJob, codec: str, cluster: Cluster) -> int:
+    """One actor a core, as far as memory goes: each holds the backbone's weights (docs/decisions.md)."""
+    threads = job.settings.threads
+    if not threads and not cluster.is_local:
+        threads = CORES_AN_ACTOR
+    if not threads:
+        weights = find_weights(job.backbone or read_settings(codec)["backbone"]).size
+        fit = max(1, psutil.virtual_memory().available // (PROCESS_BYTES + WEIGHTS_COPIES * weights))
+        threads = math.ceil(cluster.cores / fit)
+    return max(1, cluster.cores // threads)
 
 
 def _device(gpus: bool) -> str:

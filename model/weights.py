@@ -22,6 +22,11 @@ class Weights:
     folder: Path | None  # None for a tiny backbone
     fingerprint: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of the weight files; 0 for a tiny backbone."""
+        return 0 if self.folder is None else sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
     def tokenizer(self) -> TextTokenizer:
         if self.folder is None:
             return TextTokenizer(bytes_tokenizer())

@@ -56,9 +56,9 @@ def finished_units(folder: Folder, table: DeltaTable, unit_ids: list[str]) -> se
     """Those of the given units that this version of the table holds."""
     if len(unit_ids) > FEW:
         try:
+            apps = pa.chunked_array(_apps(folder, table.version()), pa.string())
             wanted = pa.array([_app(unit_id) for unit_id in unit_ids], pa.string())
-            apps = set().union(*(_matching(found, wanted) for found in _apps(folder, table.version())))
-            return {unit_id for unit_id in unit_ids if _app(unit_id) in apps}
+            return {_unit(app) for app in apps.filter(pc.is_in(apps, wanted)).to_pylist()}
         except FileNotFoundError:
             pass  # a checkpoint in several parts, or commits cleaned away: delta-rs can read those, we ask it
     return {unit_id for unit_id in unit_ids if is_finished(table, unit_id)}
@@ -68,7 +68,7 @@ def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
     """Every unit that this version holds. Raises FileNotFoundError for a log only delta-rs can read."""
     units: set[str] = set()
     for apps in _apps(folder, table.version()):
-        units.update(app.removeprefix(_app("")) for app in apps.to_pylist() if app.startswith(_app("")))
+        units.update(_unit(app) for app in apps.to_pylist() if app.startswith(_app("")))
     return units
 
 
@@ -82,8 +82,8 @@ def _app(unit_id: str) -> str:
     return f"unit/{unit_id}"
 
 
-def _matching(apps: pa.Array, wanted: pa.Array) -> set[str]:
-    return set(apps.filter(pc.is_in(apps, wanted)).to_pylist())
+def _unit(app: str) -> str:
+    return app.removeprefix(_app(""))
 
 
 def _apps(folder: Folder, version: int) -> Iterator[pa.Array]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from jobs.cluster import Cluster, Session
-from jobs.encode_job import EncodeJob, wants_gpus
+from jobs.encode_job import EncodeJob, encode_options, wants_gpus
 from jobs.settings import EncodeSettings
-from model.config import CodecConfig
+from model.config import CodecConfig, ExactConfig
 from pipeline.documents import Columns
 
 LAPTOP, WORKSTATION = Cluster(0, 8, True), Cluster(2, 8, True)
@@ -47,3 +49,23 @@ def test_a_pool_is_of_a_cluster(monkeypatch):
     monkeypatch.setattr("jobs.cluster._is_running", lambda: False)
     with pytest.raises(ValueError, match="--pool encode is a label of a cluster's nodes, and RAY_ADDRESS names no"):
         Session("encode")
+
+
+def on_cpus(cluster, free: int, monkeypatch, **settings) -> tuple[int, int]:
+    """Actors and the threads of each, with so much memory free and 700 MB of weights."""
+    monkeypatch.setattr("jobs.encode_job.find_weights", lambda name: SimpleNamespace(size=700_000_000))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    job = EncodeJob(("c",), "b", Columns(), EncodeSettings(**settings), CodecConfig(), backbone="some/model")
+    options = encode_options(job, "b", "codec", Columns(), ExactConfig.of("fp32"), cluster, gpus=False)
+    return options.actors, options.threads
+
+
+def test_on_a_cpu_each_core_gets_an_actor_as_far_as_memory_goes(monkeypatch):
+    assert on_cpus(LAPTOP, 64_000_000_000, monkeypatch) == (8, 1)
+    assert on_cpus(LAPTOP, 14_000_000_000, monkeypatch) == (4, 2)
+    assert on_cpus(LAPTOP, 1_000_000_000, monkeypatch) == (1, 8)
+
+
+def test_threads_and_a_cluster_set_the_number_of_actors_without_a_look_at_memory(monkeypatch):
+    assert on_cpus(LAPTOP, 1_000_000_000, monkeypatch, threads=2) == (4, 2)
+    assert on_cpus(WARM, 1_000_000_000, monkeypatch) == (8, 4)
