@@ -13,7 +13,7 @@ from jobs.identity import codec_identity
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
-from model.default_codec import default_codec_folder
+from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
 from model.weights import find_weights
@@ -38,7 +38,7 @@ class EncodeJob:
     bank: str
     columns: Columns
     settings: EncodeSettings
-    config: CodecConfig  # of the untrained codec, where one is made
+    config: CodecConfig  # of an untrained codec, where one is made
     codec: str | None = None
     backbone: str | None = None
     actors: int | None = None
@@ -49,7 +49,7 @@ class EncodeJob:
 
 
 def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
-    """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's untrained one.
+    """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
 
     An existing bank fixes precision and margin too: its rows must all recall alike.
     """
@@ -57,16 +57,20 @@ def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactCon
     if bank is not None:
         exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
         if job.codec is not None:
-            bank.require(codec_identity(local_codec(job.codec), exact))
+            bank.require(codec_identity(_asked(job, exact), exact))
         return local_codec(bank.codec_path), exact
     precision = job.settings.precision
     exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
     if job.settings.margin is not None:
         exact = ExactConfig(exact.precision, job.settings.margin)
-    if job.codec is not None:
-        return local_codec(job.codec), exact
-    folder = default_codec_folder(job.backbone or EMBEDDED, job.config, precision=exact.precision)
-    return str(folder.absolute()), exact
+    return _asked(job, exact), exact
+
+
+def _asked(job: EncodeJob, exact: ExactConfig) -> str:
+    if job.codec not in (None, UNTRAINED):
+        return local_codec(job.codec)
+    make = default_codec_folder if job.codec is None else untrained_codec_folder
+    return str(make(job.backbone or EMBEDDED, job.config, precision=exact.precision).absolute())
 
 
 def existing_bank(uri: str) -> Bank | None:

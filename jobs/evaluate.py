@@ -14,7 +14,7 @@ import numpy as np
 from jobs.output import emit, share, table
 from model.checkpoint import load_codec
 from model.codec import Codec
-from model.default_codec import default_codec_folder
+from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.reconstruction import Reconstruction, reconstruct
 from pipeline.passages import Found, passage_files, read_passages
@@ -33,7 +33,9 @@ def run_evaluate(
 ) -> None:
     """One line of figures a file. ValueError for a file without passages that are long enough."""
     files = passage_files(data)
-    loaded = load_codec(codec or default_codec_folder(backbone or EMBEDDED), backbone_name=backbone)
+    if codec in (None, UNTRAINED):
+        codec = (untrained_codec_folder if codec else default_codec_folder)(backbone or EMBEDDED)
+    loaded = load_codec(codec, backbone_name=backbone)
     results = {}
     for file in files:
         chunks = first_chunks(loaded, file, text_column, passages, min_tokens)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobs.cluster import PASSED_ON, runtime_env
 from jobs.job_server import Job, JobServer
+from model.default_codec import UNTRAINED
 
 PATHS = {"encode": ("corpus", "bank", "codec"), "train": ("run", "data", "init")}
 FOLDERS = ("run", "data", "init")  # read and written through the file system
@@ -75,7 +76,11 @@ def require_public(variables: dict[str, str]) -> None:
 
 
 def _is_clear(path: str, name: str) -> bool:
-    return path.startswith("/") or (name not in FOLDERS and (path.startswith("hf:") or "://" in path))
+    return (
+        path.startswith("/")
+        or (name, path) == ("codec", UNTRAINED)
+        or (name not in FOLDERS and (path.startswith("hf:") or "://" in path))
+    )
 
 
 def _wanted(name: str) -> str:

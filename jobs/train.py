@@ -42,6 +42,7 @@ class TrainJob:
     use_ray: bool = True
     minutes: float | None = None
     change: bool = False
+    export: str | None = None  # a new folder for the codec of the latest checkpoint; the run stays as it is
 
 
 def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
@@ -49,10 +50,13 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend.
     """
-    for path in (job.run, *job.data, job.init or ""):
+    for path in (job.run, *job.data, job.init or "", job.export or ""):
         if "://" in path:
             raise ValueError(f"{path}: training reads and writes folders; copy it to one, or mount the store")
     run = RunFolder(job.run)
+    if job.export is not None:
+        _export(job, run)
+        return True
     settings = run.adopt(_asked(job, run.settings(), run.path), change=job.change)
     if run.codec.exists():
         _say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
@@ -66,6 +70,17 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
         return (_with_ray if job.use_ray else _alone)(job, run, deadline, progress)
     finally:
         progress.close()
+
+
+def _export(job: TrainJob, run: RunFolder) -> None:
+    from jobs.training_loop import LoopOptions, run_loop
+
+    if run.settings() is None or run.checkpoints(1).latest() is None:
+        raise ValueError(f"{run.path} has no checkpoint to make a codec of; train there first")
+    if Path(job.export).exists():
+        raise FileExistsError(f"{job.export} exists already; name a new folder for the codec")
+    device = "cuda" if job.gpus else "auto"
+    run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=_say)
 
 
 def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:

@@ -39,6 +39,7 @@ class LoopOptions:
     folder: str
     device: str = "auto"
     deadline: float | None = None
+    export: str | None = None  # train no further: write the codec of the latest checkpoint to this new folder
 
 
 def run_loop(options: LoopOptions, *, observe: Callable[[dict], None], say: Callable[[str], None]) -> bool:
@@ -81,6 +82,9 @@ class _Loop:
         self.saved_at = time.monotonic()
 
     def go(self) -> bool:
+        if self.options.export is not None:
+            self._write_codec(Path(self.options.export))
+            return True
         if self.place.step == 0 and not self.place.is_done:
             self._look_at_start()
         while not self.place.is_done:
@@ -199,14 +203,18 @@ class _Loop:
         )
 
     def _finish(self) -> None:
-        """Calibrate on held-out text and write the codec folder that `--codec` takes."""
         if self.log is None:
             return
-        latents_NKD = latents_of(self.trainee.codec(), self.held_out)
         if not self.run.codec.exists():
-            save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), self.run.codec)
+            self._write_codec(self.run.codec)
         self.log.close()
         self.say(f"trained: {self.run.codec}")
+
+    def _write_codec(self, folder: Path) -> None:
+        """Calibrate on held-out text and write the codec folder that `--codec` takes."""
+        self.trainee.round_adapters()
+        latents_NKD = latents_of(self.trainee.codec(), self.held_out)
+        save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), folder)
 
 
 def _backbone(settings: RunSettings, device: str) -> Backbone:

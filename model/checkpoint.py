@@ -124,8 +124,14 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
     if codec.wrapped is not None:
         from model.adapters import adapter_tensors
 
-        tensors |= adapter_tensors(codec.wrapped)
+        tensors |= {name: _smallest(tensor) for name, tensor in adapter_tensors(codec.wrapped).items()}
     return tensors
+
+
+def _smallest(tensor: torch.Tensor) -> torch.Tensor:
+    """In bf16 where that loses nothing, whatever precision the backbone computes in."""
+    half = tensor.bfloat16()
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
 def _settings(codec: Codec, tensors: Path) -> dict:

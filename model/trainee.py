@@ -111,6 +111,13 @@ class Trainee:
             wrapped=self.wrapped,
         )
 
+    def round_adapters(self) -> None:
+        """To what bf16 holds, which halves a codec folder. For the end of training: the fp32 masters are gone then."""
+        tensors = adapter_tensors(self.wrapped)
+        set_adapter_tensors(
+            self.wrapped, {name: tensor.bfloat16().to(tensor.dtype) for name, tensor in tensors.items()}
+        )
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that makes this trainee, on the CPU, for a checkpoint."""
         tensors = adapter_tensors(self.wrapped) | {

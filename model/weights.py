@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,16 +70,29 @@ def _fetched(name: str) -> Path:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash of the weight files' names, sizes and of blocks sampled across them."""
+    """Hash of the tensors' names and shapes and of blocks sampled across their bytes.
+
+    A file's own header is read, not hashed: the same weights saved by another version of safetensors differ there.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{folder} has no *.safetensors: save the model with save_pretrained first")
     digest = hashlib.sha256()
     for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")  # https://github.com/huggingface/safetensors#format
+            digest.update(json.dumps([path.name, _header(path, file.read(length))], sort_keys=True).encode())
+            start, size = 8 + length, path.stat().st_size - 8 - length
             for i in range(BLOCKS):
-                file.seek(max(0, size - BLOCK) * i // (BLOCKS - 1))
+                file.seek(start + max(0, size - BLOCK) * i // (BLOCKS - 1))
                 digest.update(file.read(BLOCK))
     return digest.hexdigest()[:32]
+
+
+def _header(path: Path, data: bytes) -> dict:
+    """What a safetensors file says of its tensors, without what its writer says of itself."""
+    try:
+        header = json.loads(data)
+    except ValueError:
+        raise ValueError(f"{path} is torn, or no safetensors file: copy the model again") from None
+    return {name: tensor for name, tensor in header.items() if name != "__metadata__"}

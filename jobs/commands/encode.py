@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("corpus", nargs=-1, required=True)
 @click.argument("bank")
-@click.option("--codec", type=click.Path(), help="Codec folder. Default: the bank's own, or the backbone's.")
+@click.option(
+    "--codec", type=click.Path(), help="Codec folder, or `untrained`. Default: the bank's, or the backbone's."
+)
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--id-column", help="Default: a column `id` where there is one; else ids are made.")

@@ -21,7 +21,7 @@ from jobs.commands.options import as_json_option
 def evaluate(codec, data, backbone, text_column, passages, min_tokens, out, as_json):
     """What CODEC's latents alone give back of PASSAGES: F1, chunks that come back whole, fidelity, patch bytes.
 
-    CODEC is a codec folder; without it, the backbone's default.
+    CODEC is a codec folder, or `untrained`; without it, the backbone's default.
     """
     from jobs.evaluate import run_evaluate
 

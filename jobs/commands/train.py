@@ -20,10 +20,11 @@ from jobs.commands.options import as_json_option, pool_option
 @pool_option
 @click.option("--no-ray", is_flag=True, help="One process, without Ray.")
 @click.option("--minutes", type=float, help="Stop whole after so long; the same command goes on.")
+@click.option("--export", metavar="DIR", help="Train no further: write the latest checkpoint's codec to DIR.")
 @click.option("--change", is_flag=True, help="Go on with other settings than the run folder's.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
-def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minutes, change, pairs, as_json):
+def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minutes, export, change, pairs, as_json):
     """Train a codec in the folder RUN; RUN/codec is what `nextmem encode --codec` takes.
 
     `nextmem train RUN` again goes on where it stopped, with any number of workers.
@@ -32,6 +33,8 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
 
     if no_ray and workers > 1:
         raise click.UsageError("--no-ray is one process: leave out --workers")
+    if export and (data or pairs or init or minutes or change):
+        raise click.UsageError("--export changes nothing of the run: leave out --data, --init, --minutes, --set")
     if no_ray and pool:
         raise click.UsageError("--no-ray is this machine: leave out --pool")
     job = TrainJob(
@@ -47,6 +50,7 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
         use_ray=not no_ray,
         minutes=minutes,
         change=change,
+        export=export,
     )
     try:
         done = run_train(job, as_json=as_json)
@@ -56,4 +60,4 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
     if not done:
         click.echo(f"the time is up; `nextmem train {run}` goes on.", err=True)
     elif not as_json:
-        click.echo(os.path.join(run, "codec"))
+        click.echo(export or os.path.join(run, "codec"))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from runs import fresh, invoke, losses, passages, sets
+from safetensors.torch import load_file
 
 from jobs.run_folder import RunFolder
 from model.checkpoint import load_codec
@@ -84,6 +85,24 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path, data, don
     while not (run / "codec").exists():
         assert invoke("train", str(run), "--no-ray", "--minutes", minutes).exit_code == 0
     assert losses(run) == losses(done)
+
+
+def test_a_run_that_is_stopped_gives_the_codec_of_its_latest_checkpoint(tmp_path, data, done):
+    run, out = tmp_path / "run", tmp_path / "codec"
+    refused = invoke("train", str(run), "--export", str(out))
+    assert refused.exit_code == 1 and "has no checkpoint to make a codec of; train there first" in refused.output
+    assert invoke(*fresh(run, data, "--no-ray"), "--minutes", "0.00001").exit_code == 0
+    rows = RunFolder(run).rows()
+    result = invoke("train", str(run), "--export", str(out))
+    assert result.exit_code == 0, result.output
+    codec = load_codec(out, device="cpu")
+    stored = load_file(out / "codec.safetensors")
+    assert codec.identity != load_codec(done / "codec", device="cpu").identity
+    assert {tensor.dtype for name, tensor in stored.items() if "lora" in name} == {torch.bfloat16}
+    assert RunFolder(run).rows() == rows and not (run / "codec").exists()
+    again = invoke("train", str(run), "--export", str(out))
+    assert again.exit_code == 1 and "exists already; name a new folder for the codec" in again.output
+    assert invoke("train", str(run), "--export", str(out), "--minutes", "1").exit_code == 2
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, data, done):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.backbone import load_backbone
 from model.bytes_tokenizer import bytes_tokenizer
@@ -63,10 +64,15 @@ def test_the_fingerprint_is_of_the_weights_not_of_the_place(model_folder, tmp_pa
     copy = shutil.copytree(model_folder, tmp_path / "elsewhere")
     assert find_weights(str(copy)).fingerprint == find_weights(str(model_folder)).fingerprint
     file = sorted(copy.glob("*.safetensors"))[0]
+    save_file(load_file(file), file, metadata={"saved": "by another version"})
+    assert find_weights(str(copy)).fingerprint == find_weights(str(model_folder)).fingerprint
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     assert find_weights(str(copy)).fingerprint != find_weights(str(model_folder)).fingerprint
+    file.write_bytes(data[:20])
+    with pytest.raises(ValueError, match="is torn, or no safetensors file"):
+        find_weights(str(copy))
     assert find_weights("tiny-llama").fingerprint != find_weights("tiny-qwen3").fingerprint
 
 

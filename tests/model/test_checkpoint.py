@@ -11,8 +11,9 @@ import pytest
 import torch
 from memories import assert_exact, memorise
 from overfitted import text_chunks, tiny_backbone
+from safetensors.torch import load_file
 
-from model.adapters import add_adapters
+from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
 from model.checkpoint import codec_identity, load_codec, make_codec, save_codec
 from model.codec import Codec
 from model.config import CodecConfig, ExactConfig
@@ -56,6 +57,28 @@ def test_a_loaded_codec_recalls_exactly_in_bf16(folder):
     assert sum(len(codec.patches.unpack(row.patch).positions) for row in rows) < 0.2 * sum(map(len, chunks))
     for size in (1, 3, 8):
         assert_exact(codec, rows, chunks, size)
+
+
+def test_adapters_are_saved_in_bf16_where_that_loses_nothing(trained, tmp_path):
+    backbone = tiny_backbone()
+    wrapped = add_adapters(backbone, trained.config)
+    kept = {name: tensor.bfloat16().float() for name, tensor in adapter_tensors(trained.wrapped).items()}
+    set_adapter_tensors(wrapped, kept)
+    rounded = make_codec(
+        backbone,
+        trained.config,
+        marker_D=trained.marker_D,
+        gain_D=trained.gain_D,
+        statistics=trained.statistics,
+        wrapped=wrapped,
+    )
+    folder = save_codec(rounded, tmp_path / "rounded")
+    saved = load_file(folder / "codec.safetensors")
+    assert {tensor.dtype for name, tensor in saved.items() if name in kept} == {torch.bfloat16}
+    assert saved["marker"].dtype == torch.float32
+    chunks = text_chunks(backbone)
+    loaded = load_codec(folder, backbone=tiny_backbone())
+    assert [m.codes for m in loaded.memorise(chunks)] == [m.codes for m in rounded.memorise(chunks)]
 
 
 def test_saving_twice_gives_the_same_bytes(trained, folder, tmp_path):
