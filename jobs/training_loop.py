@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from jobs.run_folder import Metrics, RunFolder, RunSettings
 from jobs.training_log import RunLog
-from model.backbone import Backbone, load_backbone
+from model.backbone import Backbone, default_device, load_backbone
 from model.checkpoint import save_codec
 from model.codec_folder import TENSORS
 from model.curriculum import Place
@@ -62,13 +62,20 @@ class _Loop:
         self.run, self.options, self.group, self.say = run, options, group, say
         self.settings: RunSettings = run.settings()
         self.config = self.settings.train
-        self.backbone = _backbone(self.settings, options.device)
-        self.weights, self.head = body_weights(self.backbone), self.backbone.head.weight.numel()
-        self.trainee = Trainee(self.backbone, self.settings.codec, seed=self.config.seed)
-        self.trainer = Trainer(self.trainee, self.config, group)
-        self.curriculum = self.trainer.curriculum
+        shared_out = self.config.shard_backbone and group.size > 1
         self.passages = Passages.open(run.data)
         self.held_out = self.passages.held_out_chunks()
+        if shared_out:
+            _require_even(self.settings, group.size, len(self.held_out))
+            self.held_out = self.held_out[: len(self.held_out) // group.size * group.size]
+        device = default_device() if options.device == "auto" else options.device
+        self.backbone = _backbone(self.settings, "cpu" if shared_out else device)
+        self.weights, self.head = body_weights(self.backbone), self.backbone.head.weight.numel()
+        self.trainee = Trainee(
+            self.backbone, self.settings.codec, seed=self.config.seed, shard_on=device if shared_out else None
+        )
+        self.trainer = Trainer(self.trainee, self.config, group)
+        self.curriculum = self.trainer.curriculum
         self.sampler = Sampler(
             self.passages.lengths_N,
             batch_size=self.config.batch_size,
@@ -151,8 +158,8 @@ class _Loop:
             self.log.plain(plain)
 
     def _end_substage(self) -> None:
+        samples = [write_sample(self.trainee, c, self.place) for c in self._sampled()]
         if self.log is not None:
-            samples = [write_sample(self.trainee, c, self.place) for c in self.held_out[: self.config.samples]]
             stable = self.config.patience and self.place.stale >= self.config.patience
             self.log.end_of_substage(self.place, samples, by="plateau" if stable else "cap")
         self.place = self.curriculum.next(self.place)
@@ -203,18 +210,27 @@ class _Loop:
         )
 
     def _finish(self) -> None:
-        if self.log is None:
-            return
-        if not self.run.codec.exists():
-            self._write_codec(self.run.codec)
-        self.log.close()
-        self.say(f"trained: {self.run.codec}")
+        self._write_codec(self.run.codec)
+        if self.log is not None:
+            self.log.close()
+            self.say(f"trained: {self.run.codec}")
 
     def _write_codec(self, folder: Path) -> None:
         """Calibrate on held-out text and write the codec folder that `--codec` takes."""
+        if not self._computes:
+            return
         self.trainee.round_adapters()
         latents_NKD = latents_of(self.trainee.codec(), self.held_out)
-        save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), folder)
+        if self.group.is_first and not folder.exists():
+            save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), folder)
+
+    def _sampled(self) -> list:
+        return self.held_out[: self.config.samples] if self._computes else []
+
+    @property
+    def _computes(self) -> bool:
+        """Whether this worker takes part in what one is enough for: all do where the backbone is shared out."""
+        return self.group.is_first or self.config.shard_backbone
 
 
 def _backbone(settings: RunSettings, device: str) -> Backbone:
@@ -226,6 +242,19 @@ def _backbone(settings: RunSettings, device: str) -> Backbone:
         load_in_4bit=settings.codec.load_in_4bit,
         attention="sdpa",
     )
+
+
+def _require_even(settings: RunSettings, workers: int, held_out: int) -> None:
+    """Shared layers are gathered by all workers at once, so each must run as many forwards as the others."""
+    if settings.codec.load_in_4bit:
+        raise StoppedError("shard_backbone and load_in_4bit do not go together: leave one of them out")
+    batch = settings.train.batch_size
+    if batch % workers:
+        raise StoppedError(f"with shard_backbone batch_size={batch} must be a multiple of the {workers} workers")
+    if held_out < workers:
+        raise StoppedError(
+            f"with shard_backbone each of {workers} workers needs a held-out chunk; there are {held_out}"
+        )
 
 
 def _group_device() -> torch.device:

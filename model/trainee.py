@@ -17,17 +17,23 @@ from model.backbone import Backbone
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
 from model.config import CodecConfig
+from model.sharding import shard_layers
 from model.untrained import base_marker, latents_of, length_gain
 
 
 class Trainee:
-    """A codec in the making. `gain_D` is None where latents are fed back raw; else set when stage 2 begins."""
+    """A codec in the making. `gain_D` is None where latents are fed back raw; else set when stage 2 begins.
 
-    def __init__(self, backbone: Backbone, config: CodecConfig, *, seed: int = 0):
+    `shard_on`: a device; each worker of the group then holds a share of the frozen layers there.
+    """
+
+    def __init__(self, backbone: Backbone, config: CodecConfig, *, seed: int = 0, shard_on: str | None = None):
         self.backbone, self.config = backbone, config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.wrapped = add_adapters(backbone, config)
+        if shard_on is not None:
+            shard_layers(backbone, shard_on)
         self.base_D = base_marker(backbone, config.marker_word).to(backbone.device)
         self.delta_D = nn.Parameter(torch.zeros_like(self.base_D), requires_grad=False)
         gain_D = None if config.latent_gain == "raw" else torch.ones_like(self.base_D)
