@@ -14,7 +14,7 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
     """What a bank's properties say of the codec in a folder. Raises ValueError for a torn one, FileNotFoundError."""
     settings = read_settings(codec_folder)
     _require_tokenizer(Path(codec_folder, TOKENIZER), settings["tokenizer_fingerprint"])
-    config = CodecConfig(**settings["config"])
+    config = CodecConfig.from_dict(settings["config"])
     return CodecIdentity(
         backbone=settings["backbone"],
         codec_hash=settings["identity"],

@@ -59,7 +59,7 @@ class RunFolder:
             return None
         try:
             saved = json.loads(self.config.read_text())
-            train, codec = TrainConfig(**saved["train"]), CodecConfig(**saved["codec"])
+            train, codec = TrainConfig(**saved["train"]), CodecConfig.from_dict(saved["codec"])
             return RunSettings(saved["backbone"], tuple(saved["data"]), saved["init"], train, codec)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.config} is damaged or of another version: {error!r}. Name a new folder.") from None

@@ -90,7 +90,7 @@ def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
     init = _absolute(job.init) if job.init else held.init if held else None
     if held is None:
         start = read_settings(init) if init else None
-        codec = CodecConfig(**start["config"]) if start else CodecConfig()
+        codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
         backbone = job.backbone or (start["backbone"] if start else EMBEDDED)
         held = RunSettings(backbone, (), init, TrainConfig(), codec)
     pairs = list(job.pairs) + ([f"stages={job.stages}"] if job.stages else [])

@@ -150,7 +150,7 @@ def _settings(codec: Codec, tensors: Path) -> dict:
 
 def _config(folder: str | Path, settings: dict) -> CodecConfig:
     try:
-        return CodecConfig(**settings["config"])
+        return CodecConfig.from_dict(settings["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{Path(folder) / SETTINGS} holds no configuration that this nextmem knows: {error}. "

@@ -16,7 +16,7 @@ import torch
 from model import nf4
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
-from model.latents import draft_tokens, encode_latents, read_tokens
+from model.latents import decoder_start, draft_tokens, encode_latents, read_tokens
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Codec:
         self.marker_D, self.gain_D, self.statistics, self.wrapped = marker_D, gain_D, statistics, wrapped
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
         self._layers = _layers(wrapped)
+        self._start_SD = decoder_start(backbone, config.decoder_start)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
         self._gain_D = None if gain_D is None else gain_D.to(backbone.device, backbone.dtype)
         self._mean_D = statistics.mean_D.to(backbone.device)
@@ -186,10 +187,11 @@ class Codec:
         return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
 
     def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
-        """What the decoder reads before the text: latents times gain, then the marker. [B, K + 1, D]"""
+        """What the decoder reads before the text: its start, latents times gain, then the marker. [B, S + K + 1, D]"""
         latents = latents_BKD.to(self.backbone.dtype)
         latents = latents if self._gain_D is None else latents * self._gain_D
-        return torch.cat([latents, self._marker_D.expand(len(latents), 1, -1)], dim=1)
+        start_BSD, marker_B1D = (part.expand(len(latents), -1, -1) for part in (self._start_SD, self._marker_D[None]))
+        return torch.cat([start_BSD, latents, marker_B1D], dim=1)
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
         self._switch("decoder")

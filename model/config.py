@@ -13,6 +13,7 @@ from model.patch import RAW_SHARE
 
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned")
+STARTS = ("end-of-text", "none")
 QUANTISERS = ("nf4-standardised-64",)
 POOLINGS = ("mean-standardised",)
 ADAPTERS = ("decoder", "encoder")
@@ -28,6 +29,7 @@ class CodecConfig:
     lora_alpha: int = 32
     lora_targets: str = "all-linear"
     latent_gain: str = "raw"  # raw: fed back as it is; fixed: scaled to an embedding's length; learned: a channel each
+    decoder_start: str = "end-of-text"  # what the decoder reads before the latents: a first position draws attention
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
     quantiser: str = QUANTISERS[0]
     pooling: str = POOLINGS[0]
@@ -42,12 +44,18 @@ class CodecConfig:
         _require(bool(self.lora_targets), self, "lora_targets", "all-linear, or names of layers with commas between")
         _require(bool(self.marker_word), self, "marker_word", "a word")
         _require_one_of(GAINS, self, "latent_gain")
+        _require_one_of(STARTS, self, "decoder_start")
         _require_one_of(QUANTISERS, self, "quantiser")
         _require_one_of(POOLINGS, self, "pooling")
         _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> CodecConfig:
+        """The inverse of `as_dict`, for codecs too that were made before a decoder had a start."""
+        return cls(**({"decoder_start": "none"} | values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,15 @@ class Reading:
     lead_BL: torch.Tensor  # float32, logit of the true token minus the best other; > 0 means greedy gets it right
 
 
+def decoder_start(backbone: Backbone, kind: str) -> torch.Tensor:
+    """Embeddings [S, D] that stand before the latents, in the backbone's dtype: the end-of-text token's, or none.
+
+    A causal LM's later positions rest part of their attention on the first one, whatever it holds. A latent there is
+    read badly, and so is all that follows (docs/decisions.md).
+    """
+    return backbone.embed(torch.tensor([backbone.end_token][: kind == "end-of-text"], device=backbone.device).long())
+
+
 def encode_latents(
     backbone: Backbone,
     ids_BL: torch.Tensor,

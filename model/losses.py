@@ -95,12 +95,12 @@ def parallel_latents(trainee: Trainee, batch: Batch, substage: int) -> torch.Ten
 
 
 def text_prefix(trainee: Trainee, batch: Batch) -> Prefix:
-    """Stage 1: the text itself, then the marker."""
-    return _with_marker(trainee, trainee.backbone.embed(batch.ids_BL), [(0, batch.lengths_B)], batch.lengths_B)
+    """Stage 1: the decoder's start, the text itself, then the marker."""
+    return _between(trainee, trainee.backbone.embed(batch.ids_BL), [(0, batch.lengths_B)], batch.lengths_B)
 
 
 def latent_prefix(trainee: Trainee, batch: Batch, latents_BsD: torch.Tensor) -> Prefix:
-    """Stage 2: s latents times the gain, the text from the first token they do not stand for, then the marker."""
+    """Stage 2: the start, s latents times the gain, the text from the first token they do not stand for, the marker."""
     substage = latents_BsD.shape[1]
     read_BsD = latents_BsD.to(trainee.backbone.dtype)
     if trainee.gain_D is not None:
@@ -108,7 +108,7 @@ def latent_prefix(trainee: Trainee, batch: Batch, latents_BsD: torch.Tensor) -> 
     covered_B = tokens_covered(batch.lengths_B, substage, trainee.config.num_latents)
     source_BPD = torch.cat([read_BsD, trainee.backbone.embed(batch.ids_BL)], dim=1)
     segments = [(0, torch.full_like(covered_B, substage)), (substage + covered_B, batch.lengths_B - covered_B)]
-    return _with_marker(trainee, source_BPD, segments, substage + batch.lengths_B - covered_B)
+    return _between(trainee, source_BPD, segments, substage + batch.lengths_B - covered_B)
 
 
 def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
@@ -136,10 +136,14 @@ def _fed_back(trainee: Trainee, batch: Batch, count: int) -> torch.Tensor:
         return latents if gain_D is None else latents * gain_D
 
 
-def _with_marker(trainee: Trainee, source_BPD: torch.Tensor, segments, lengths_B: torch.Tensor) -> Prefix:
-    marker_B1D = trainee.marker_D.expand(len(source_BPD), 1, -1)
+def _between(trainee: Trainee, source_BPD: torch.Tensor, segments, lengths_B: torch.Tensor) -> Prefix:
+    """Segments of the source between the decoder's start and the marker."""
+    start_BSD, marker_B1D = (
+        part.expand(len(source_BPD), -1, -1) for part in (trainee.start_SD, trainee.marker_D[None])
+    )
     order_BP = _joined(segments, after=source_BPD.shape[1], count=1)
-    return Prefix(_rows(torch.cat([source_BPD, marker_B1D], dim=1), order_BP), lengths_B + 1)
+    embeds_BPD = _rows(torch.cat([source_BPD, marker_B1D], dim=1), order_BP)
+    return Prefix(torch.cat([start_BSD, embeds_BPD], dim=1), lengths_B + 1 + start_BSD.shape[1])
 
 
 def _joined(segments, *, after: int, count: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from model.backbone import Backbone
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
 from model.config import CodecConfig
+from model.latents import decoder_start
 from model.sharding import shard_layers
 from model.untrained import base_marker, latents_of, length_gain
 
@@ -36,8 +37,9 @@ class Trainee:
             shard_layers(backbone, shard_on)
         self.base_D = base_marker(backbone, config.marker_word).to(backbone.device)
         self.delta_D = nn.Parameter(torch.zeros_like(self.base_D), requires_grad=False)
-        gain_D = None if config.latent_gain == "raw" else torch.ones_like(self.base_D)
-        self.gain_D = None if gain_D is None else nn.Parameter(gain_D, requires_grad=False)
+        self.start_SD = decoder_start(backbone, config.decoder_start)
+        self.first_gain_D = None if config.latent_gain == "raw" else torch.ones_like(self.base_D)
+        self.factor_D = nn.Parameter(torch.ones_like(self.base_D), requires_grad=False)
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
         self._training: dict[str, nn.Parameter] = {}
         self._recomputes = False
@@ -46,6 +48,12 @@ class Trainee:
     def marker_D(self) -> torch.Tensor:  # noqa: N802
         """The start-of-decode marker in the backbone's dtype: a frozen word's embedding plus what is learned."""
         return (self.base_D + self.delta_D).to(self.backbone.dtype)
+
+    @property
+    def gain_D(self) -> torch.Tensor | None:  # noqa: N802
+        """The gain that stage 2 began with times a factor that trains: the gain itself is far smaller than an adapter's
+        weights, so its own gradient would drown theirs when the norm is held."""
+        return None if self.first_gain_D is None else self.first_gain_D * self.factor_D
 
     def train(self, stage: int, trains: str) -> dict[str, nn.Parameter]:
         """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter, a learned
@@ -59,7 +67,7 @@ class Trainee:
         if "decoder" in adapters:
             named["marker"] = self.delta_D
         if stage == 2 and self.config.latent_gain == "learned":
-            named["gain"] = self.gain_D
+            named["gain"] = self.factor_D
         self._training = named
         self._require_gradients()
         return named
@@ -102,9 +110,14 @@ class Trainee:
 
     def measure_gain(self, chunks) -> None:
         """Give a latent an input embedding's length: the gain that `fixed` keeps and `learned` starts from."""
-        if self.gain_D is not None:
-            self.gain_D.data.fill_(1.0)
-            self.gain_D.data.copy_(length_gain(self.backbone, latents_of(self.codec(), chunks)))
+        if self.first_gain_D is not None:
+            self.set_gain(torch.ones_like(self.base_D))
+            self.set_gain(length_gain(self.backbone, latents_of(self.codec(), chunks)))
+
+    def set_gain(self, gain_D: torch.Tensor) -> None:
+        """Where a trained factor starts again from one."""
+        self.first_gain_D = gain_D.to(self.base_D)
+        self.factor_D.data.fill_(1.0)
 
     def codec(self, statistics: Statistics | None = None) -> Codec:
         """A codec that shares these weights as they are now."""
@@ -132,7 +145,9 @@ class Trainee:
             "latent_mean": self.statistics.mean_D,
             "latent_deviation": self.statistics.deviation_D,
         }
-        return tensors if self.gain_D is None else tensors | {"gain": self.gain_D.detach().cpu().clone()}
+        if self.first_gain_D is not None:
+            tensors |= {"gain": self.first_gain_D.cpu(), "gain_factor": self.factor_D.detach().cpu().clone()}
+        return tensors
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """From a checkpoint's tensors or a codec folder's. An untrained codec has no adapters: they stay fresh."""
@@ -142,15 +157,15 @@ class Trainee:
             )
         delta_D = tensors["delta"] if "delta" in tensors else tensors["marker"] - self.base_D.cpu()
         self.delta_D.data.copy_(delta_D)
-        if self.gain_D is not None and "gain" in tensors:
-            self.gain_D.data.copy_(tensors["gain"])
+        if self.first_gain_D is not None and "gain" in tensors:
+            self.set_gain(tensors["gain"])
+            self.factor_D.data.copy_(tensors.get("gain_factor", torch.ones_like(self.factor_D)))
         self.statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], None)
         self._require_gradients()
 
     def _require_gradients(self) -> None:
         self.wrapped.requires_grad_(False)
-        for parameter in (self.delta_D, self.gain_D):
-            if parameter is not None:
-                parameter.requires_grad_(False)
+        for parameter in (self.delta_D, self.factor_D):
+            parameter.requires_grad_(False)
         for parameter in self._training.values():
             parameter.requires_grad_(True)

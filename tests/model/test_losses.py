@@ -37,7 +37,7 @@ def trainee(family: str = "tiny-llama", *, gain: str = "raw", trains: str = "bot
             parameter.data.normal_(0, 0.05, generator=generator)
     made.delta_D.data.normal_(0, 0.1, generator=generator)
     if made.gain_D is not None:
-        made.gain_D.data.uniform_(0.1, 0.3, generator=generator)
+        made.set_gain(torch.rand(64, generator=generator) * 0.2 + 0.1)
     made.train(stage, trains)
     return made
 
@@ -67,7 +67,8 @@ def looped_loss(made: Trainee, row: torch.Tensor, substage: int) -> torch.Tensor
             latents.append(body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, -1])
     covered = -(-len(row) * substage // K)
     with made.adapter("decoder"):
-        prefix = torch.cat([torch.stack(latents) * gain, embed(row[covered:]), made.marker_D[None]])
+        start = embed(torch.tensor([made.backbone.end_token]))
+        prefix = torch.cat([start, torch.stack(latents) * gain, embed(row[covered:]), made.marker_D[None]])
         hidden = body(inputs_embeds=torch.cat([prefix, embed(row)])[None], use_cache=False).last_hidden_state[0]
     labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(head(hidden[len(prefix) - 1 :]), labels, reduction="sum")
@@ -100,8 +101,9 @@ def test_stage_1_reads_the_text_and_is_scored_on_its_copy_and_the_end():
 
 def copied_loss(made: Trainee, row: torch.Tensor) -> torch.Tensor:
     embed, body = made.backbone.embed, made.backbone.body
-    inputs = torch.cat([embed(row), made.marker_D[None], embed(row)])[None]
-    hidden = body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, len(row) :]
+    start = embed(torch.tensor([made.backbone.end_token]))
+    inputs = torch.cat([start, embed(row), made.marker_D[None], embed(row)])[None]
+    hidden = body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, 1 + len(row) :]
     labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(made.backbone.head(hidden), labels, reduction="sum")
 
@@ -118,9 +120,10 @@ def test_latents_stand_for_their_share_of_the_text_rounded_up():
     assert tokens_covered(torch.tensor([128, 5, 16]), 15, 15).tolist() == [128, 5, 16]
     made, several = trainee(), batch()
     prefix = latent_prefix(made, several, torch.zeros(3, 2, 64))
-    assert prefix.lengths_B.tolist() == [2 + 4 + 1, 2 + 8 + 1, 2 + 2 + 1]  # 2 latents, the second half, the marker
-    assert torch.equal(prefix.embeds_BPD[1, 2:10], made.backbone.embed(several.ids_BL[1, 8:16]))
-    assert torch.equal(prefix.embeds_BPD[0, 6], made.marker_D)
+    assert prefix.lengths_B.tolist() == [1 + 2 + 4 + 1, 1 + 2 + 8 + 1, 1 + 2 + 2 + 1]  # start, latents, half, marker
+    assert torch.equal(prefix.embeds_BPD[0, 0], made.backbone.embed(torch.tensor(made.backbone.end_token)))
+    assert torch.equal(prefix.embeds_BPD[1, 3:11], made.backbone.embed(several.ids_BL[1, 8:16]))
+    assert torch.equal(prefix.embeds_BPD[0, 7], made.marker_D)
 
 
 def test_the_frozen_decoder_gets_no_gradient():
@@ -134,7 +137,7 @@ def test_a_fixed_gain_scales_what_is_read_and_a_learned_one_trains():
     assert "gain" not in fixed._training
     assert gradients(learned, stage2_loss(learned, batch(), 2))["gain"].abs().sum() > 0
     latents = torch.ones(3, 1, 64)
-    assert torch.allclose(latent_prefix(fixed, batch(), latents).embeds_BPD[:, 0], fixed.gain_D.expand(3, -1))
+    assert torch.allclose(latent_prefix(fixed, batch(), latents).embeds_BPD[:, 1], fixed.gain_D.expand(3, -1))
 
 
 def test_gain_is_measured_to_an_embeddings_length():
@@ -176,7 +179,7 @@ def test_plain_loss_is_the_backbones_own():
 def test_prefixes_end_with_the_marker():
     made, several = trainee(), batch()
     prefix: Prefix = text_prefix(made, several)
-    assert prefix.lengths_B.tolist() == [n + 1 for n in LENGTHS]
+    assert prefix.lengths_B.tolist() == [1 + n + 1 for n in LENGTHS]
     for i, n in enumerate(LENGTHS):
-        assert torch.equal(prefix.embeds_BPD[i, n], made.marker_D)
+        assert torch.equal(prefix.embeds_BPD[i, 1 + n], made.marker_D)
     assert reconstruction(made, prefix, several).correct <= sum(LENGTHS) + len(LENGTHS)

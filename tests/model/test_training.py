@@ -47,7 +47,7 @@ def moved(made: Trainer, place: Place) -> set[str]:
 
 
 def _gain(made: Trainer) -> dict:
-    return {} if made.trainee.gain_D is None else {"gain": made.trainee.gain_D}
+    return {} if made.trainee.gain_D is None else {"gain": made.trainee.gain_D.detach().clone()}
 
 
 def stage2(substage: int = 2) -> Place:
