@@ -35,6 +35,7 @@ def save_codec(codec: Codec, folder: str | Path) -> Path:
         codec.tokenizer.save(temporary / TOKENIZER)
         (temporary / SETTINGS).write_text(json.dumps(_settings(codec, temporary / TENSORS), indent=2) + "\n")
         os.chmod(temporary, 0o755)
+        os.chmod(temporary / TENSORS, 0o644)  # safetensors writes for its user alone
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

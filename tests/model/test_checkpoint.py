@@ -88,6 +88,10 @@ def test_saving_twice_gives_the_same_bytes(trained, folder, tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
+def test_a_codec_is_for_everyone_to_read(folder):
+    assert {path.stat().st_mode & 0o444 for path in folder.iterdir()} == {0o444}
+
+
 def test_saving_refuses_a_folder_that_is_there(trained, folder):
     with pytest.raises(FileExistsError, match="exists already; name a new folder for the codec"):
         save_codec(trained, folder)
