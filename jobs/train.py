@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +188,7 @@ class _Follower(threading.Thread):
 
     def _show(self) -> None:
         size = self.metrics.stat().st_size if self.metrics.exists() else 0
-        self.read = min(self.read, size)  # a resume cuts off what will be measured again
+        self.read = min(self.read, size)  # a resume cuts off what will be measured again, and writes on
         with self.metrics.open("rb") if size else nullcontext() as file:
             if file is None:
                 return
@@ -196,7 +196,8 @@ class _Follower(threading.Thread):
             whole = file.read().rpartition(b"\n")[0]
         self.read += len(whole) + bool(whole)
         for line in whole.splitlines():
-            self.progress.update(json.loads(line))
+            with suppress(ValueError):  # the end of a line, where what was cut off has been written again already
+                self.progress.update(json.loads(line))
 
 
 def _absolute(path: str) -> str:

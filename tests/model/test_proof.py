@@ -60,7 +60,7 @@ def written(trainer: Trainer, latents_KD: torch.Tensor) -> str:
     trainee = trainer.trainee
     batch = make_batch([np.array([0])], trainee.backbone.device)
     prefix = latent_prefix(trainee, batch, latents_KD[None])
-    assert prefix.embeds_BPD.shape[1] == 16  # latents and marker: no text
+    assert prefix.embeds_BPD.shape[1] == 17  # start, latents and marker: no text
     with trainee.adapter("decoder"):
         return trainee.backbone.tokenizer.decode(greedy(trainee, prefix.embeds_BPD, 40))
 
