@@ -101,7 +101,7 @@ def train(report: Report, base: Codec, chunks: Sequence[np.ndarray], arguments: 
             raise SystemExit(f"the {arguments.minutes:g} minutes are over; the same command goes on from here")
     report.line("passes over the chunks", learner.passes)
     report.line("share of positions forced at the end of training", share)
-    parts = {"marker_D": base.marker_D, "gain_D": base.gain_D, "statistics": base.statistics}
+    parts = {"marker_D": base.marker_D, "gain": base.gain, "statistics": base.statistics}
     save_codec(make_codec(base.backbone, base.config, **parts, wrapped=wrapped), arguments.out)
 
 

@@ -110,7 +110,8 @@ def _require_fit(asked: RunSettings) -> None:
     start = read_settings(asked.init)
     if start["backbone_fingerprint"] != find_weights(asked.backbone).fingerprint:
         raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
-    for name in ("lora_rank", "lora_targets", "marker_word"):
+    measured = ("latent_gain",) if asked.train.stages == "2" else ()  # else it is measured when stage 2 begins
+    for name in ("lora_rank", "lora_targets", "marker_word", *measured):
         found, wanted = start["config"][name], getattr(asked.codec, name)
         if found != wanted:
             raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")

@@ -219,7 +219,7 @@ class _Loop:
         """Calibrate on held-out text and write the codec folder that `--codec` takes."""
         if not self._computes:
             return
-        self.trainee.round_adapters()
+        self.trainee.round_off()
         latents_NKD = latents_of(self.trainee.codec(), self.held_out)
         if self.group.is_first and not folder.exists():
             save_codec(self.trainee.codec(calibrate(latents_NKD, self.settings.codec)), folder)

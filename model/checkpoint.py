@@ -21,6 +21,7 @@ from model.backbone import Backbone, load_backbone
 from model.codec import Codec, Statistics
 from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
 from model.config import ADAPTERS, CodecConfig, ExactConfig
+from model.gain import LatentGain
 
 
 def save_codec(codec: Codec, folder: str | Path) -> Path:
@@ -93,7 +94,7 @@ def make_codec(
     config: CodecConfig,
     *,
     marker_D: torch.Tensor,
-    gain_D: torch.Tensor | None,
+    gain: LatentGain,
     statistics: Statistics,
     exact: ExactConfig | None = None,
     wrapped=None,
@@ -103,7 +104,7 @@ def make_codec(
         backbone,
         config,
         marker_D=marker_D,
-        gain_D=gain_D,
+        gain=gain,
         statistics=statistics,
         exact=exact,
         wrapped=wrapped,
@@ -116,12 +117,12 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
     statistics = codec.statistics
     tensors = {
         "marker": codec.marker_D,
-        "gain": codec.gain_D,
         "latent_mean": statistics.mean_D,
         "latent_deviation": statistics.deviation_D,
         "projection": statistics.projection_DE,
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    tensors |= {name: _smallest(tensor) for name, tensor in codec.gain.tensors().items()}
     if codec.wrapped is not None:
         from model.adapters import adapter_tensors
 
@@ -171,7 +172,7 @@ def _codec(backbone, config, tensors, identity, exact) -> Codec:
         backbone,
         config,
         marker_D=tensors["marker"],
-        gain_D=tensors.get("gain"),
+        gain=LatentGain.of(tensors),
         statistics=statistics,
         exact=exact,
         identity=identity,

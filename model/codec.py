@@ -16,6 +16,7 @@ import torch
 from model import nf4
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
+from model.gain import LatentGain
 from model.latents import decoder_start, draft_tokens, encode_latents, read_tokens
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 
@@ -68,8 +69,8 @@ class Statistics:
 class Codec:
     """Encode, verify and recall chunks of at most `config.chunk_tokens` tokens. Not safe for use by several threads.
 
-    Made by `load_codec` and `untrained_codec`. marker_D (start of decode) and gain_D are float32 on the CPU, `wrapped`
-    is the PeftModel around the backbone, None where the codec has no adapters.
+    Made by `load_codec` and `untrained_codec`. marker_D (start of decode) and gain are float32 on the CPU, `wrapped` is
+    the PeftModel around the backbone, None where the codec has no adapters.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Codec:
         config: CodecConfig,
         *,
         marker_D: torch.Tensor,
-        gain_D: torch.Tensor | None,
+        gain: LatentGain,
         statistics: Statistics,
         exact: ExactConfig | None = None,
         identity: str = "",
@@ -86,12 +87,12 @@ class Codec:
     ):
         self.backbone, self.config, self.identity = backbone, config, identity
         self.exact = exact or ExactConfig.of(backbone.precision)
-        self.marker_D, self.gain_D, self.statistics, self.wrapped = marker_D, gain_D, statistics, wrapped
+        self.marker_D, self.gain, self.statistics, self.wrapped = marker_D, gain, statistics, wrapped
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
         self._layers = _layers(wrapped)
         self._start_SD = decoder_start(backbone, config.decoder_start)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
-        self._gain_D = None if gain_D is None else gain_D.to(backbone.device, backbone.dtype)
+        self._gain = gain.to(backbone.device, backbone.dtype)
         self._mean_D = statistics.mean_D.to(backbone.device)
         self._deviation_D = statistics.deviation_D.to(backbone.device)
         projection = statistics.projection_DE
@@ -130,7 +131,7 @@ class Codec:
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Latents [B, K, D] of right-padded token ids, in the backbone's dtype."""
         self._switch("encoder")
-        return encode_latents(self.backbone, ids_BL, lengths_B, self._marker_D, self._gain_D, self.config.num_latents)
+        return encode_latents(self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents)
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
@@ -187,9 +188,8 @@ class Codec:
         return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
 
     def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
-        """What the decoder reads before the text: its start, latents times gain, then the marker. [B, S + K + 1, D]"""
-        latents = latents_BKD.to(self.backbone.dtype)
-        latents = latents if self._gain_D is None else latents * self._gain_D
+        """What the decoder reads before the text: its start, latents through the gain, the marker. [B, S + K + 1, D]"""
+        latents = self._gain(latents_BKD.to(self.backbone.dtype))
         start_BSD, marker_B1D = (part.expand(len(latents), -1, -1) for part in (self._start_SD, self._marker_D[None]))
         return torch.cat([start_BSD, latents, marker_B1D], dim=1)
 

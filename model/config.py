@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from model.patch import RAW_SHARE
 
 PRECISIONS = ("fp32", "bf16")
-GAINS = ("raw", "fixed", "learned")
+GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
 QUANTISERS = ("nf4-standardised-64",)
 POOLINGS = ("mean-standardised",)
@@ -28,7 +28,7 @@ class CodecConfig:
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: str = "all-linear"
-    latent_gain: str = "raw"  # raw: fed back as it is; fixed: scaled to an embedding's length; learned: a channel each
+    latent_gain: str = "raw"  # raw: as it is; fixed, learned: scaled to an embedding's length; linear: model/gain.py
     decoder_start: str = "end-of-text"  # what the decoder reads before the latents: a first position draws attention
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
     quantiser: str = QUANTISERS[0]

@@ -13,6 +13,7 @@ import torch
 
 from model.backbone import Backbone
 from model.cache import roomy_cache
+from model.gain import LatentGain
 
 HEAD_ROWS = 512  # positions whose logits are held at once: 100 MB at V = 49,152 in fp32
 
@@ -39,12 +40,12 @@ def encode_latents(
     ids_BL: torch.Tensor,
     lengths_B: torch.Tensor,
     marker_D: torch.Tensor,
-    gain_D: torch.Tensor | None,
+    gain: LatentGain,
     num_latents: int,
 ) -> torch.Tensor:
     """Latents [B, K, D] in the backbone's dtype: one prefill of L+1 positions, then K-1 steps over the KV cache.
 
-    The state after the final norm at the marker is the first latent; each is fed back, times the gain, for the next.
+    The state after the final norm at the marker is the first latent; each is fed back through the gain for the next.
     """
     batch, longest = ids_BL.shape
     rows_B = torch.arange(batch, device=ids_BL.device)
@@ -55,7 +56,7 @@ def encode_latents(
     latents = [hidden_BSD[rows_B, lengths_B]]
     mask_B11S = _step_mask(lengths_B, longest, num_latents, backbone.dtype)
     for step in range(1, num_latents):
-        fed_BD = latents[-1] if gain_D is None else latents[-1] * gain_D
+        fed_BD = gain(latents[-1])
         mask = None if mask_B11S is None else mask_B11S[..., : longest + 1 + step]
         output = backbone.body(
             inputs_embeds=fed_BD[:, None],

@@ -100,11 +100,9 @@ def text_prefix(trainee: Trainee, batch: Batch) -> Prefix:
 
 
 def latent_prefix(trainee: Trainee, batch: Batch, latents_BsD: torch.Tensor) -> Prefix:
-    """Stage 2: the start, s latents times the gain, the text from the first token they do not stand for, the marker."""
+    """Stage 2: the start, s latents through the gain, the text from the first token none stands for, the marker."""
     substage = latents_BsD.shape[1]
-    read_BsD = latents_BsD.to(trainee.backbone.dtype)
-    if trainee.gain_D is not None:
-        read_BsD = read_BsD * trainee.gain_D.to(read_BsD.dtype)
+    read_BsD = trainee.gain.to(trainee.backbone.dtype)(latents_BsD.to(trainee.backbone.dtype))
     covered_B = tokens_covered(batch.lengths_B, substage, trainee.config.num_latents)
     source_BPD = torch.cat([read_BsD, trainee.backbone.embed(batch.ids_BL)], dim=1)
     segments = [(0, torch.full_like(covered_B, substage)), (substage + covered_B, batch.lengths_B - covered_B)]
@@ -129,11 +127,10 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
 
 
 def _fed_back(trainee: Trainee, batch: Batch, count: int) -> torch.Tensor:
-    """h_1..h_count times the gain, generated over the KV cache without gradient."""
+    """h_1..h_count through the gain, generated over the KV cache without gradient."""
     with torch.no_grad():
-        gain_D = None if trainee.gain_D is None else trainee.gain_D.to(trainee.backbone.dtype)
-        latents = encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain_D, count)
-        return latents if gain_D is None else latents * gain_D
+        gain = trainee.gain.to(trainee.backbone.dtype)
+        return gain(encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain, count))
 
 
 def _between(trainee: Trainee, source_BPD: torch.Tensor, segments, lengths_B: torch.Tensor) -> Prefix:

@@ -60,6 +60,6 @@ def greedy(trainee: Trainee, prefix_1PD: torch.Tensor, limit: int) -> list[int]:
 
 
 def _latents(trainee: Trainee, batch: Batch, substage: int) -> torch.Tensor:
-    gain_D = None if trainee.gain_D is None else trainee.gain_D.to(trainee.backbone.dtype)
+    gain = trainee.gain.to(trainee.backbone.dtype)
     with trainee.adapter("encoder"):
-        return encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain_D, substage)
+        return encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain, substage)

@@ -17,13 +17,14 @@ from model.backbone import Backbone
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
 from model.config import CodecConfig
+from model.gain import LatentGain, Regression, length_gain, regress
 from model.latents import decoder_start
 from model.sharding import shard_layers
-from model.untrained import base_marker, latents_of, length_gain
+from model.untrained import base_marker, latents_of
 
 
 class Trainee:
-    """A codec in the making. `gain_D` is None where latents are fed back raw; else set when stage 2 begins.
+    """A codec in the making. Its gain is measured when stage 2 begins.
 
     `shard_on`: a device; each worker of the group then holds a share of the frozen layers there.
     """
@@ -38,7 +39,7 @@ class Trainee:
         self.base_D = base_marker(backbone, config.marker_word).to(backbone.device)
         self.delta_D = nn.Parameter(torch.zeros_like(self.base_D), requires_grad=False)
         self.start_SD = decoder_start(backbone, config.decoder_start)
-        self.first_gain_D = None if config.latent_gain == "raw" else torch.ones_like(self.base_D)
+        self.first_gain: LatentGain | Regression = LatentGain()
         self.factor_D = nn.Parameter(torch.ones_like(self.base_D), requires_grad=False)
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
         self._training: dict[str, nn.Parameter] = {}
@@ -50,10 +51,14 @@ class Trainee:
         return (self.base_D + self.delta_D).to(self.backbone.dtype)
 
     @property
-    def gain_D(self) -> torch.Tensor | None:  # noqa: N802
-        """The gain that stage 2 began with times a factor that trains: the gain itself is far smaller than an adapter's
-        weights, so its own gradient would drown theirs when the norm is held."""
-        return None if self.first_gain_D is None else self.first_gain_D * self.factor_D
+    def gain(self) -> LatentGain:
+        """The gain that stage 2 began with times a factor a channel that trains: the gain itself is far smaller than an
+        adapter's weights, so its own gradient would drown theirs when the norm is held."""
+        if isinstance(self.first_gain, Regression):
+            return self.first_gain.gain(self.factor_D)
+        if self.first_gain.factor_D is None:
+            return self.first_gain
+        return LatentGain(self.first_gain.factor_D * self.factor_D)
 
     def train(self, stage: int, trains: str) -> dict[str, nn.Parameter]:
         """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter, a learned
@@ -66,7 +71,7 @@ class Trainee:
         }
         if "decoder" in adapters:
             named["marker"] = self.delta_D
-        if stage == 2 and self.config.latent_gain == "learned":
+        if stage == 2 and self.config.latent_gain in ("learned", "linear"):
             named["gain"] = self.factor_D
         self._training = named
         self._require_gradients()
@@ -109,14 +114,17 @@ class Trainee:
         self._require_gradients()
 
     def measure_gain(self, chunks) -> None:
-        """Give a latent an input embedding's length: the gain that `fixed` keeps and `learned` starts from."""
-        if self.first_gain_D is not None:
-            self.set_gain(torch.ones_like(self.base_D))
+        """The gain that `fixed` keeps and `learned` and `linear` start from."""
+        self.set_gain(LatentGain())
+        if self.config.latent_gain == "linear":
+            with self.adapter("decoder"):
+                self.set_gain(regress(self.backbone, self.marker_D, self.start_SD, chunks))
+        elif self.config.latent_gain != "raw":
             self.set_gain(length_gain(self.backbone, latents_of(self.codec(), chunks)))
 
-    def set_gain(self, gain_D: torch.Tensor) -> None:
+    def set_gain(self, first: LatentGain | Regression) -> None:
         """Where a trained factor starts again from one."""
-        self.first_gain_D = gain_D.to(self.base_D)
+        self.first_gain = first.to(self.base_D)
         self.factor_D.data.fill_(1.0)
 
     def codec(self, statistics: Statistics | None = None) -> Codec:
@@ -125,17 +133,20 @@ class Trainee:
             self.backbone,
             self.config,
             marker_D=(self.base_D + self.delta_D).detach().cpu(),
-            gain_D=None if self.gain_D is None else self.gain_D.detach().cpu().clone(),
+            gain=self.gain.detached(),
             statistics=statistics or self.statistics,
             wrapped=self.wrapped,
         )
 
-    def round_adapters(self) -> None:
-        """To what bf16 holds, which halves a codec folder. For the end of training: the fp32 masters are gone then."""
+    def round_off(self) -> None:
+        """Adapters and map to what bf16 holds, which halves a codec folder.
+
+        For the end of training: the fp32 masters are gone then."""
         tensors = adapter_tensors(self.wrapped)
-        set_adapter_tensors(
-            self.wrapped, {name: tensor.bfloat16().to(tensor.dtype) for name, tensor in tensors.items()}
-        )
+        set_adapter_tensors(self.wrapped, {name: _rounded(tensor) for name, tensor in tensors.items()})
+        gain = self.gain.detached()
+        if gain.map_DD is not None:
+            self.set_gain(LatentGain(None, _rounded(gain.map_DD), gain.shift_D))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that makes this trainee, on the CPU, for a checkpoint."""
@@ -145,9 +156,8 @@ class Trainee:
             "latent_mean": self.statistics.mean_D,
             "latent_deviation": self.statistics.deviation_D,
         }
-        if self.first_gain_D is not None:
-            tensors |= {"gain": self.first_gain_D.cpu(), "gain_factor": self.factor_D.detach().cpu().clone()}
-        return tensors
+        first = {f"first_{name}": tensor.cpu() for name, tensor in self.first_gain.tensors().items()}
+        return tensors | first | {"gain_factor": self.factor_D.detach().cpu().clone()}
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """From a checkpoint's tensors or a codec folder's. An untrained codec has no adapters: they stay fresh."""
@@ -157,8 +167,8 @@ class Trainee:
             )
         delta_D = tensors["delta"] if "delta" in tensors else tensors["marker"] - self.base_D.cpu()
         self.delta_D.data.copy_(delta_D)
-        if self.first_gain_D is not None and "gain" in tensors:
-            self.set_gain(tensors["gain"])
+        if self.config.latent_gain != "raw":
+            self.set_gain(_first_gain(tensors))
             self.factor_D.data.copy_(tensors.get("gain_factor", torch.ones_like(self.factor_D)))
         self.statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], None)
         self._require_gradients()
@@ -169,3 +179,19 @@ class Trainee:
             parameter.requires_grad_(False)
         for parameter in self._training.values():
             parameter.requires_grad_(True)
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.bfloat16().to(tensor.dtype)
+
+
+def _first_gain(tensors: dict[str, torch.Tensor]) -> LatentGain | Regression:
+    """The gain of a checkpoint as it was before its factor, or of a codec folder, whose map is taken apart again."""
+    own = {name.removeprefix("first_"): tensor for name, tensor in tensors.items() if name.startswith("first_")}
+    if "gain_centre" in own:
+        return Regression(own["gain_centre"], own["gain_map"], own["gain_target"])
+    gain = LatentGain.of(own or tensors)
+    if gain.map_DD is None:
+        return gain
+    centre_D = tensors["latent_mean"].float()
+    return Regression(centre_D, gain.map_DD, gain.shift_D + centre_D @ gain.map_DD)

@@ -16,6 +16,8 @@ from model.backbone import Backbone
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics, batches
 from model.config import CodecConfig, ExactConfig
+from model.gain import LatentGain, length_gain, regress
+from model.latents import decoder_start
 
 BATCH = 16
 
@@ -23,16 +25,27 @@ BATCH = 16
 def untrained_codec(
     backbone: Backbone, config: CodecConfig | None = None, *, exact: ExactConfig | None = None
 ) -> Codec:
-    """Codec with no adapters: the marker is its word's embedding, the gain a constant, the statistics calibrated."""
+    """Codec with no adapters: the marker is its word's embedding, the gain measured, the statistics calibrated."""
     config = config or CodecConfig()
     marker_D = base_marker(backbone, config.marker_word)
     chunks = calibration_chunks(backbone, config)
     blank = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
-    probe = Codec(backbone, config, marker_D=marker_D, gain_D=None, statistics=blank)
-    gain_D = None if config.latent_gain == "raw" else length_gain(backbone, latents_of(probe, chunks))
-    probe = Codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=blank)
+    probe = Codec(backbone, config, marker_D=marker_D, gain=LatentGain(), statistics=blank)
+    gain = _gain(probe, chunks)
+    probe = Codec(backbone, config, marker_D=marker_D, gain=gain, statistics=blank)
     statistics = calibrate(latents_of(probe, chunks), config)
-    return make_codec(backbone, config, marker_D=marker_D, gain_D=gain_D, statistics=statistics, exact=exact)
+    return make_codec(backbone, config, marker_D=marker_D, gain=gain, statistics=statistics, exact=exact)
+
+
+def _gain(probe: Codec, chunks: Sequence[np.ndarray]) -> LatentGain:
+    backbone, kind = probe.backbone, probe.config.latent_gain
+    if kind == "raw":
+        return LatentGain()
+    if kind == "linear":
+        marker_D = probe.marker_D.to(backbone.device, backbone.dtype)
+        start_SD = decoder_start(backbone, probe.config.decoder_start)
+        return regress(backbone, marker_D, start_SD, chunks).gain().detached()
+    return length_gain(backbone, latents_of(probe, chunks))
 
 
 def calibrate(latents_NKD: torch.Tensor, config: CodecConfig) -> Statistics:
@@ -59,12 +72,6 @@ def latents_of(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
     """float32 [N, K, D] on the CPU, in no particular order."""
     groups = batches([len(c) for c in chunks], BATCH)
     return torch.cat([codec.encode(*codec.pad([chunks[i] for i in group])).float().cpu() for group in groups])
-
-
-def length_gain(backbone: Backbone, latents_NKD: torch.Tensor) -> torch.Tensor:
-    """Constant gain that gives a latent the length of an input embedding."""
-    ratio = backbone.embed.weight.float().norm(dim=-1).mean().cpu() / latents_NKD.norm(dim=-1).mean()
-    return torch.full((backbone.width,), float(ratio))
 
 
 def _projection(width: int, limit: int) -> torch.Tensor | None:

@@ -50,7 +50,7 @@ def overfitted_codec() -> Codec:
         for name, tensor in wrapped.named_parameters():
             if "lora_B.encoder" in name:
                 tensor.normal_(std=0.05)
-    parts = dict(marker_D=base_marker(backbone, "repeat"), gain_D=plain.gain_D, statistics=plain.statistics)
+    parts = dict(marker_D=base_marker(backbone, "repeat"), gain=plain.gain, statistics=plain.statistics)
     codec = make_codec(backbone, CONFIG, **parts, wrapped=wrapped)
     train_decoder(codec, text_chunks(backbone))
     return make_codec(backbone, CONFIG, **parts, wrapped=wrapped)

@@ -68,7 +68,7 @@ def test_adapters_are_saved_in_bf16_where_that_loses_nothing(trained, tmp_path):
         backbone,
         trained.config,
         marker_D=trained.marker_D,
-        gain_D=trained.gain_D,
+        gain=trained.gain,
         statistics=trained.statistics,
         wrapped=wrapped,
     )
@@ -113,9 +113,10 @@ def test_a_save_that_fails_leaves_nothing(trained, tmp_path, monkeypatch):
         CodecConfig(num_latents=4),
         CodecConfig(latent_gain="fixed"),
         CodecConfig(latent_gain="learned"),
+        CodecConfig(latent_gain="linear"),
         CodecConfig(max_embedding_width=16),
     ],
-    ids=["raw", "fixed", "learned", "projected"],
+    ids=["raw", "fixed", "learned", "linear", "projected"],
 )
 def test_untrained_codecs_of_every_kind_load_again(llama, config, tmp_path):
     codec = untrained_codec(llama, config)
@@ -159,7 +160,7 @@ def test_adapters_are_part_of_the_identity(trained):
         backbone,
         trained.config,
         marker_D=trained.marker_D,
-        gain_D=trained.gain_D,
+        gain=trained.gain,
         statistics=trained.statistics,
         wrapped=wrapped,
     )

@@ -69,15 +69,15 @@ def test_empty_and_overlong_chunks_are_refused(tiny_codec, lengths):
         tiny_codec.memorise([np.ones(length, dtype=np.int32) for length in lengths])
 
 
-@pytest.mark.parametrize("gain", ["raw", "fixed", "learned"])
+@pytest.mark.parametrize("gain", ["raw", "fixed", "learned", "linear"])
 def test_every_gain_recalls_exactly_and_gives_other_latents(llama, gain):
     codec = untrained_codec(llama, CodecConfig(latent_gain=gain))
     chunks = random_chunks(codec, [64, 17])
     assert_exact(codec, memorise(codec, chunks, 2), chunks, 2)
-    assert (codec.gain_D is None) == (gain == "raw")
-    if codec.gain_D is not None:
+    assert (codec.gain.tensors() == {}) == (gain == "raw")
+    if gain != "raw":
         latents_BKD = codec.encode(*codec.pad(chunks))
-        fed = float((latents_BKD * codec.gain_D).norm(dim=-1).mean())
+        fed = float(codec.gain(latents_BKD).norm(dim=-1).mean())
         assert 0.5 < fed / float(llama.embed.weight.norm(dim=-1).mean()) < 2
 
 

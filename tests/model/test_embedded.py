@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 import model.convert
 from model.config import CodecConfig
 from model.embedded import FOLDER, GGUF, embedded_folder
+from model.gain import LatentGain
 from model.latents import encode_latents
 from model.speed import body_weights, encode_flop
 from model.untrained import base_marker, calibration_chunks, untrained_codec
@@ -64,8 +65,8 @@ def test_padding_is_no_end_of_text(smollm2):
     ids = smollm2.tokenizer.encode(ENGLISH)[:24]
     marker_D = base_marker(smollm2, "repeat")
     ids_BL = torch.tensor([[*ids[:9], *[smollm2.model.config.eos_token_id] * 15], ids])
-    padded = encode_latents(smollm2, ids_BL, torch.tensor([9, 24]), marker_D, None, 4)
-    alone = encode_latents(smollm2, ids_BL[:1, :9], torch.tensor([9]), marker_D, None, 4)
+    padded = encode_latents(smollm2, ids_BL, torch.tensor([9, 24]), marker_D, LatentGain(), 4)
+    alone = encode_latents(smollm2, ids_BL[:1, :9], torch.tensor([9]), marker_D, LatentGain(), 4)
     torch.testing.assert_close(padded[:1], alone, atol=2e-3, rtol=1e-3)  # of channels that reach 50
 
 

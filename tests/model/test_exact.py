@@ -163,7 +163,7 @@ def test_encoder_and_decoder_adapters_are_switched(trained, chunks):
     trained.recall([stored(memory, chunk) for memory, chunk in zip(trained.memorise(chunks), chunks, strict=True)])
     assert torch.equal(trained.encode(ids_BL, lengths_B), latents_BKD)  # whichever adapter was on before
     trained._switch("decoder")
-    other = encode_latents(trained.backbone, ids_BL, lengths_B, trained.marker_D, trained.gain_D, 15)
+    other = encode_latents(trained.backbone, ids_BL, lengths_B, trained.marker_D, trained.gain, 15)
     assert not torch.allclose(other, latents_BKD, atol=1e-2)
 
 

@@ -11,10 +11,12 @@ from transformers import DynamicCache
 
 from model.backbone import Backbone
 from model.cache import roomy_cache
+from model.gain import LatentGain
 from model.latents import draft_tokens, encode_latents, read_tokens
 from model.untrained import base_marker
 
 K = 15
+RAW = LatentGain()
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +33,21 @@ def marker(backbone) -> torch.Tensor:
     return base_marker(backbone, "repeat").to(backbone.dtype)
 
 
-def encode(backbone, ids_BL, lengths=None, gain_D=None, num_latents=K) -> torch.Tensor:
+def encode(backbone, ids_BL, lengths=None, gain=RAW, num_latents=K) -> torch.Tensor:
     lengths_B = torch.full((len(ids_BL),), ids_BL.shape[1]) if lengths is None else torch.tensor(lengths)
     with torch.inference_mode():
-        return encode_latents(backbone, ids_BL, lengths_B, marker(backbone), gain_D, num_latents)
+        return encode_latents(backbone, ids_BL, lengths_B, marker(backbone), gain, num_latents)
 
 
 @torch.inference_mode()
-def encode_by_rerunning(backbone, ids_BL, gain_D=None) -> torch.Tensor:
+def encode_by_rerunning(backbone, ids_BL, gain) -> torch.Tensor:
     """The published loop: for every latent, the whole prefix again, without a cache."""
     marker_B1D = marker(backbone).expand(len(ids_BL), 1, -1)
     inputs = torch.cat([backbone.embed(ids_BL), marker_B1D], dim=1)
     latents = []
     for _ in range(K):
         latents.append(backbone.body(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, -1])
-        fed = latents[-1] if gain_D is None else latents[-1] * gain_D
-        inputs = torch.cat([inputs, fed[:, None]], dim=1)
+        inputs = torch.cat([inputs, gain(latents[-1])[:, None]], dim=1)
     return torch.stack(latents, dim=1)
 
 
@@ -57,17 +58,21 @@ def prefix(backbone, batch: int) -> torch.Tensor:
     return torch.cat([latents, marker(backbone).expand(batch, 1, -1)], dim=1)
 
 
-@pytest.mark.parametrize("gain", [None, 0.25])
-def test_cached_latents_equal_the_rerun_loop(double, gain):
-    gain_D = None if gain is None else torch.full((double.width,), gain, dtype=double.dtype)
+@pytest.mark.parametrize("kind", ["raw", "factor", "map"])
+def test_cached_latents_equal_the_rerun_loop(double, kind):
+    gain = {
+        "raw": LatentGain(),
+        "factor": LatentGain(torch.full((double.width,), 0.25)),
+        "map": LatentGain(None, torch.eye(double.width).roll(1, 0) / 4, torch.full((double.width,), 0.1)),
+    }[kind].to(double.dtype)
     ids_BL = random_ids(double, 3, 128)
-    found, wanted = encode(double, ids_BL, gain_D=gain_D), encode_by_rerunning(double, ids_BL, gain_D)
+    found, wanted = encode(double, ids_BL, gain=gain), encode_by_rerunning(double, ids_BL, gain)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_the_gain_matters_from_the_second_latent_on(tiny):
     ids_BL = random_ids(tiny, 2, 20)
-    raw, scaled = encode(tiny, ids_BL), encode(tiny, ids_BL, gain_D=torch.full((tiny.width,), 0.25))
+    raw, scaled = encode(tiny, ids_BL), encode(tiny, ids_BL, gain=LatentGain(torch.full((tiny.width,), 0.25)))
     assert torch.equal(raw[:, 0], scaled[:, 0])
     assert not torch.allclose(raw[:, 1], scaled[:, 1], atol=1e-2)
 

@@ -8,6 +8,7 @@ import torch
 from model.backbone import load_backbone
 from model.codec import Statistics
 from model.config import CodecConfig
+from model.gain import LatentGain, Regression
 from model.losses import (
     Batch,
     Prefix,
@@ -36,8 +37,10 @@ def trainee(family: str = "tiny-llama", *, gain: str = "raw", trains: str = "bot
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05, generator=generator)
     made.delta_D.data.normal_(0, 0.1, generator=generator)
-    if made.gain_D is not None:
-        made.set_gain(torch.rand(64, generator=generator) * 0.2 + 0.1)
+    if gain == "linear":
+        made.set_gain(Regression(*(torch.randn(*s, generator=generator) * 0.1 for s in ((64,), (64, 64), (64,)))))
+    elif gain != "raw":
+        made.set_gain(LatentGain(torch.rand(64, generator=generator) * 0.2 + 0.1))
     made.train(stage, trains)
     return made
 
@@ -58,17 +61,16 @@ def gradients(made: Trainee, scored: Scored) -> dict[str, torch.Tensor]:
 def looped_loss(made: Trainee, row: torch.Tensor, substage: int) -> torch.Tensor:
     """Stage 2 of one chunk as the paper has it: the whole prefix again for each latent, each detached when fed back."""
     embed, body, head = made.backbone.embed, made.backbone.body, made.backbone.head
-    gain = 1.0 if made.gain_D is None else made.gain_D
     latents = []
     with made.adapter("encoder"):
         for _ in range(substage):
-            fed = [(h * gain).detach()[None] for h in latents]
+            fed = [made.gain(h).detach()[None] for h in latents]
             inputs = torch.cat([embed(row), made.marker_D[None], *fed])[None]
             latents.append(body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, -1])
     covered = -(-len(row) * substage // K)
     with made.adapter("decoder"):
         start = embed(torch.tensor([made.backbone.end_token]))
-        prefix = torch.cat([start, torch.stack(latents) * gain, embed(row[covered:]), made.marker_D[None]])
+        prefix = torch.cat([start, made.gain(torch.stack(latents)), embed(row[covered:]), made.marker_D[None]])
         hidden = body(inputs_embeds=torch.cat([prefix, embed(row)])[None], use_cache=False).last_hidden_state[0]
     labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(head(hidden[len(prefix) - 1 :]), labels, reduction="sum")
@@ -76,7 +78,7 @@ def looped_loss(made: Trainee, row: torch.Tensor, substage: int) -> torch.Tensor
 
 @pytest.mark.parametrize("family", ["tiny-llama", "tiny-qwen3"])
 @pytest.mark.parametrize("substage", [1, 2, 4])
-@pytest.mark.parametrize("gain", ["raw", "learned"])
+@pytest.mark.parametrize("gain", ["raw", "learned", "linear"])
 def test_parallel_stage_2_has_the_gradients_of_the_loop(family, substage, gain):
     made, several = trainee(family, gain=gain), batch()
     loops = sum(looped_loss(made, several.ids_BL[i, :n], substage) for i, n in enumerate(LENGTHS))
@@ -137,13 +139,14 @@ def test_a_fixed_gain_scales_what_is_read_and_a_learned_one_trains():
     assert "gain" not in fixed._training
     assert gradients(learned, stage2_loss(learned, batch(), 2))["gain"].abs().sum() > 0
     latents = torch.ones(3, 1, 64)
-    assert torch.allclose(latent_prefix(fixed, batch(), latents).embeds_BPD[:, 1], fixed.gain_D.expand(3, -1))
+    assert torch.allclose(latent_prefix(fixed, batch(), latents).embeds_BPD[:, 1], fixed.gain.factor_D.expand(3, -1))
 
 
 def test_gain_is_measured_to_an_embeddings_length():
     made = trainee(gain="fixed")
     made.measure_gain([row[:n].numpy() for row, n in zip(batch().ids_BL, LENGTHS, strict=True)])
-    assert 0 < made.gain_D[0] < 1 and torch.equal(made.gain_D, made.gain_D[:1].expand(64))
+    gain_D = made.gain.factor_D
+    assert 0 < gain_D[0] < 1 and torch.equal(gain_D, gain_D[:1].expand(64))
 
 
 def test_quantising_in_the_loop_changes_the_loss_and_passes_the_gradient():

@@ -47,7 +47,7 @@ def moved(made: Trainer, place: Place) -> set[str]:
 
 
 def _gain(made: Trainer) -> dict:
-    return {} if made.trainee.gain_D is None else {"gain": made.trainee.gain_D.detach().clone()}
+    return made.trainee.gain.detached().tensors()
 
 
 def stage2(substage: int = 2) -> Place:
@@ -66,6 +66,7 @@ def test_stage_2_trains_the_encoder_or_both():
 
 def test_a_learned_gain_moves_and_a_fixed_one_stays():
     assert moved(trainer(gain="learned"), stage2()) == {"encoder", "gain"}
+    assert moved(trainer(gain="linear"), stage2()) == {"encoder", "gain_map", "gain_shift"}
     assert moved(trainer(gain="fixed"), stage2()) == {"encoder"}
 
 
