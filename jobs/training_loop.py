@@ -20,6 +20,7 @@ from model.backbone import Backbone, default_device, load_backbone
 from model.checkpoint import save_codec
 from model.codec_folder import TENSORS
 from model.curriculum import Place
+from model.gain import TOKENS_A_CHANNEL
 from model.passages import Passages, Sampler
 from model.sampling import write_sample
 from model.speed import body_weights, matmul_rate
@@ -111,7 +112,7 @@ class _Loop:
             if self.settings.init is not None:
                 self.trainee.load(load_file(Path(self.settings.init) / TENSORS))
             place = self.curriculum.start()
-            self.trainer.enter(place, self.held_out, keeps_encoder=self.settings.init is not None)
+            self._enter(place, keeps_encoder=self.settings.init is not None)
         else:
             place = saved.place
             self.trainee.load(saved.tensors)
@@ -163,8 +164,12 @@ class _Loop:
             stable = self.config.patience and self.place.stale >= self.config.patience
             self.log.end_of_substage(self.place, samples, by="plateau" if stable else "cap")
         self.place = self.curriculum.next(self.place)
-        self.trainer.enter(self.place, self.held_out)
+        self._enter(self.place)
         self._agree(self._save())
+
+    def _enter(self, place: Place, *, keeps_encoder: bool = False) -> None:
+        chunks = self.passages.first_chunks(TOKENS_A_CHANNEL * self.backbone.width)
+        self.trainer.enter(place, self.held_out, gain_chunks=chunks, keeps_encoder=keeps_encoder)
 
     def _must_stop(self) -> bool:
         """Write a checkpoint where one is due. The first worker's clock decides for all."""

@@ -1,7 +1,7 @@
 """What defines a codec: the paper's numbers as defaults, nonsense refused when made.
 
-Source of the defaults: NextMem (arXiv 2603.15634), section on the method; the quantiser, the margin and the embedding
-are ours (docs/decisions.md).
+Source of the defaults: NextMem (arXiv 2603.15634), section on the method; gain, quantiser, margin and embedding are
+ours (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CodecConfig:
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: str = "all-linear"
-    latent_gain: str = "raw"  # raw: as it is; fixed, learned: scaled to an embedding's length; linear: model/gain.py
+    latent_gain: str = "linear"  # raw: as it is; fixed, learned: to an embedding's length; linear: model/gain.py
     decoder_start: str = "end-of-text"  # what the decoder reads before the latents: a first position draws attention
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
     quantiser: str = QUANTISERS[0]

@@ -1,7 +1,7 @@
 """The training plan: what is set, where a run stands, and when a sub-stage ends.
 
-Source of the defaults: NextMem (arXiv 2603.15634): 3,092 steps of stage 1, frozen decoder and raw latents in stage 2.
-What the paper does not give (learning rate, batch, sub-stage lengths) is ours (docs/experiments.md).
+Source of the defaults: NextMem (arXiv 2603.15634): 3,092 steps of stage 1, then sub-stages. That both adapters train in
+stage 2 is ours, as is what the paper does not give: learning rate, batch, sub-stage lengths (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TrainConfig:
 
     stages: str = "both"
     curriculum: str = "progressive"  # all_at_once: sub-stage K alone, with the steps of all of them
-    trains: str = "encoder"  # in stage 2; both: the decoder adapter and the marker too
+    trains: str = "both"  # in stage 2; encoder: decoder adapter and marker stay, as in the paper
     quantise_in_loop: bool = False  # the decoder reads what NF4 keeps of the latents
     stage1_steps: int = 3092
     substage_steps: int = 400  # cap of one sub-stage of stage 2

@@ -45,6 +45,11 @@ class Passages:
         """int64 [L]"""
         return self.tokens_T[self.offsets_N[index] : self.offsets_N[index + 1]].astype(np.int64)
 
+    def first_chunks(self, tokens: int) -> list[np.ndarray]:
+        """As many of the first chunks as it takes to hold so many tokens."""
+        count = int(np.searchsorted(self.offsets_N[1:], tokens)) + 1
+        return [self.chunk(i) for i in range(min(count, len(self)))]
+
     def held_out_chunks(self) -> list[np.ndarray]:
         return [self.chunk(i) for i in range(self.held_out)]
 

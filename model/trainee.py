@@ -193,5 +193,5 @@ def _first_gain(tensors: dict[str, torch.Tensor]) -> LatentGain | Regression:
     gain = LatentGain.of(own or tensors)
     if gain.map_DD is None:
         return gain
-    centre_D = tensors["latent_mean"].float()
+    centre_D = tensors["latent_mean"].float().clone()  # a checkpoint holds both
     return Regression(centre_D, gain.map_DD, gain.shift_D + centre_D @ gain.map_DD)

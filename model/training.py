@@ -68,11 +68,18 @@ class Trainer:
         if config.gradient_checkpointing:
             trainee.recompute_layers()
 
-    def enter(self, place: Place, held_out: Sequence[np.ndarray], *, keeps_encoder: bool = False) -> None:
+    def enter(
+        self,
+        place: Place,
+        held_out: Sequence[np.ndarray],
+        *,
+        gain_chunks: Sequence[np.ndarray] | None = None,
+        keeps_encoder: bool = False,
+    ) -> None:
         """Once, on coming to a place: stage 2 begins with a copied encoder (unless kept) and a measured gain."""
         if place.stage == 2 and place.stage_step == 0 and not keeps_encoder:
             self.trainee.copy_decoder_to_encoder()
-            self.trainee.measure_gain(held_out)
+            self.trainee.measure_gain(held_out if gain_chunks is None else gain_chunks)
         if place.stage == 2 and self.config.quantise_in_loop:
             self.calibrate(held_out, place.substage)
         if not place.is_done and place.stage_step == 0:

@@ -20,9 +20,9 @@ def walk(curriculum: Curriculum, losses=lambda place: 1.0) -> list[tuple[int, in
     return seen
 
 
-def test_the_papers_numbers_are_the_defaults():
+def test_the_defaults_are_the_papers_but_for_the_decoder_that_trains_on():
     config = TrainConfig()
-    assert (config.stage1_steps, config.curriculum, config.trains) == (3092, "progressive", "encoder")
+    assert (config.stage1_steps, config.curriculum, config.trains) == (3092, "progressive", "both")
 
 
 def test_sub_stages_follow_one_another_each_to_its_cap():

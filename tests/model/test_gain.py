@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.backbone import load_backbone
 from model.config import CodecConfig
@@ -69,7 +70,7 @@ def test_training_starts_from_the_regression_and_its_factor_scales_what_the_map_
     torch.testing.assert_close(made.gain(latents), 3 * (latents - first.centre_D) @ first.map_DD + first.target_D)
 
 
-def test_a_checkpoint_holds_the_regression_and_a_codec_only_its_gain(chunks):
+def test_a_checkpoint_holds_the_regression_and_a_codec_only_its_gain(chunks, tmp_path):
     made, resumed, started = (
         Trainee(load_backbone("tiny-llama", precision="fp32", device="cpu"), config()) for _ in range(3)
     )
@@ -83,6 +84,7 @@ def test_a_checkpoint_holds_the_regression_and_a_codec_only_its_gain(chunks):
     assert torch.equal(codec.gain.map_DD, codec.gain.map_DD.bfloat16().float())
     rest = {"marker": codec.marker_D, "latent_mean": codec.statistics.mean_D, "latent_deviation": torch.ones(WIDTH)}
     started.load(rest | codec.gain.tensors())
+    save_file(started.tensors(), tmp_path / "checkpoint.safetensors")  # which refuses tensors that share memory
     latents = torch.randn(5, WIDTH)
     assert torch.equal(started.factor_D, torch.ones(WIDTH))
     torch.testing.assert_close(started.gain(latents), codec.gain(latents), atol=1e-4, rtol=1e-4)

@@ -32,6 +32,7 @@ def one_thread():
 
 def trainer(*, precision: str = "fp32", gain: str = "raw", **settings) -> Trainer:
     backbone = load_backbone("tiny-llama", precision=precision, device="cpu", attention="sdpa")
+    settings = {"trains": "encoder"} | settings
     codec = CodecConfig(chunk_tokens=16, num_latents=3, lora_rank=4, latent_gain=gain)
     return Trainer(Trainee(backbone, codec), TrainConfig(warmup_steps=0, learning_rate=3e-3, **settings))
 

@@ -51,6 +51,7 @@ def test_passages_come_back_as_they_were_written(tmp_path):
     assert len(passages) == 3 and passages.lengths_N.tolist() == [3, 2, 1]
     assert [passages.chunk(i).tolist() for i in range(3)] == [[0, 1, 2], [5, 6], [70000]]
     assert [c.tolist() for c in passages.held_out_chunks()] == [[0, 1, 2]]
+    assert [len(passages.first_chunks(tokens)) for tokens in (1, 3, 4, 5, 6, 99)] == [1, 1, 2, 2, 3, 3]
 
 
 def checkpoints(folder, steps=(10, 20, 30)) -> Checkpoints:
