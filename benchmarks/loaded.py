@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--codec", help="codec folder; default: the backbone's untrained one")
+    parser.add_argument("--codec", help="codec folder; default: the backbone's default one")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
 
 

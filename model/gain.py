@@ -97,7 +97,7 @@ def regress(
     width, device = backbone.width, backbone.device
     count, sums = 0, [torch.zeros(size, device=device) for size in (width, width, (width, width), (width, width))]
     for ids_BL in _of_one_length(chunks, device):
-        states_ND, embeds_ND = (part.flatten(0, 1).float() for part in _copying(backbone, marker_D, start_SD, ids_BL))
+        states_ND, embeds_ND = (part.flatten(0, 1).float() for part in copying(backbone, marker_D, start_SD, ids_BL))
         count += len(states_ND)
         parts = (states_ND.sum(0), embeds_ND.sum(0), states_ND.T @ states_ND, states_ND.T @ embeds_ND)
         for total, part in zip(sums, parts, strict=True):
@@ -110,7 +110,7 @@ def regress(
     return Regression(centre_D, map_DD.contiguous(), target_D)  # as it is read from a file: a product rounds the same
 
 
-def _copying(backbone: Backbone, marker_D, start_SD, ids_BL) -> tuple[torch.Tensor, torch.Tensor]:
+def copying(backbone: Backbone, marker_D, start_SD, ids_BL) -> tuple[torch.Tensor, torch.Tensor]:
     """States [B, L, D] at the marker and on, and the embeddings [B, L, D] of the tokens that come next."""
     text_BLD = backbone.embed(ids_BL)
     start_BSD, marker_B1D = (part.expand(len(ids_BL), -1, -1) for part in (start_SD, marker_D[None]))

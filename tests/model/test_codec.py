@@ -35,7 +35,7 @@ def test_a_memory_does_not_depend_on_its_batch(tiny_codec):
     chunks = random_chunks(tiny_codec, LENGTHS)
     alone = [tiny_codec.memorise([chunk])[0].embedding_E for chunk in chunks]
     together = [memory.embedding_E for memory in tiny_codec.memorise(chunks)]
-    np.testing.assert_allclose(together, alone, atol=1e-4)
+    np.testing.assert_allclose(together, alone, atol=2e-3)  # 15 steps of a random backbone magnify rounding 5,000 times
 
 
 def test_embeddings_have_length_one_and_tell_chunks_apart(tiny_codec):
