@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from model.backbone import load_backbone
-from model.checkpoint import codec_identity, load_codec
+from model.checkpoint import load_codec
 from model.codec_folder import TENSORS, read_settings
 from model.config import ADAPTERS, CodecConfig
 from model.default_codec import SHIPPED, default_codec_folder
@@ -59,10 +59,7 @@ def test_its_latents_carry_more_than_the_text_itself_tells(folder):
     """On sample articles, that nobody trained on: above what the backbone guesses from the text read so far."""
     backbone = load_backbone(EMBEDDED, precision="fp32", device="cpu")
     codec = load_codec(folder, backbone=backbone)
-    from model.checkpoint import _tensors
-
-    assert codec_identity(codec.config, backbone, _tensors(codec)) == codec.identity
     texts = [json.loads(line)["text"] for line in ARTICLES.read_text().splitlines()[:6]]
     found = reconstruct(codec, [next(backbone.tokenizer.chunks(text, 128)).token_ids for text in texts])
-    assert found.fidelity > found.plain + 0.03
-    assert found.forced < 1 - found.plain
+    assert found.fidelity > found.plain + 0.05
+    assert found.raw < 0.5  # an untrained codec's rows hold their token ids, all of them
