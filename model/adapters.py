@@ -6,6 +6,8 @@ backbone itself, so it is left out rather than multiplied.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -24,9 +26,11 @@ def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
         raise ValueError(f"the backbone {backbone.name} has adapters already; load it again for another codec")
     targets = config.lora_targets if config.lora_targets == "all-linear" else config.lora_targets.split(",")
     lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM")
-    wrapped = get_peft_model(backbone.model, lora, adapter_name=ADAPTERS[0], autocast_adapter_dtype=False)
-    for name in ADAPTERS[1:]:
-        wrapped.add_adapter(name, lora, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # asked by peft
+        wrapped = get_peft_model(backbone.model, lora, adapter_name=ADAPTERS[0], autocast_adapter_dtype=False)
+        for name in ADAPTERS[1:]:
+            wrapped.add_adapter(name, lora, autocast_adapter_dtype=False)
     wrapped.requires_grad_(False)
     return wrapped
 

@@ -165,7 +165,7 @@ class Codec:
 
     @torch.inference_mode()
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
-        """One batch of rows to tokens. With `patched=False`, what the latents alone give.
+        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it.
 
         A draft that does not match is mended with verifying forwards; what still differs comes back with
         `exact=False`, for the caller to refuse.
@@ -180,12 +180,19 @@ class Codec:
                 found[i] = tokens
             if patched:
                 self._mend(rows, drafted, prefix, forced, found)
+            else:
+                found = {i: self.until_end(tokens) for i, tokens in found.items()}
         return [Recollection(found[i], row.matches(found[i]), self._carried(row)) for i, row in enumerate(rows)]
 
     @torch.inference_mode()
     def draft(self, latents_BKD: torch.Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
         """Token ids [L] that greedy decoding gives for each chunk, from these latents alone."""
         return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
+
+    def until_end(self, tokens_L: np.ndarray) -> np.ndarray:
+        """Drafted tokens before the first end-of-text among them: a draft goes on to the length it was given."""
+        ends = np.flatnonzero(tokens_L == self.backbone.end_token)
+        return tokens_L[: ends[0]] if len(ends) else tokens_L
 
     def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
         """What the decoder reads before the text: its start, latents through the gain, the marker. [B, S + K + 1, D]"""

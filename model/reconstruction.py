@@ -127,7 +127,7 @@ def _plain(codec: Codec, ids_BL: torch.Tensor) -> torch.Tensor:
 
 
 def _compared(codec: Codec, ids: np.ndarray, found: np.ndarray) -> _Compared:
-    text, decoded = codec.tokenizer.decode(ids.tolist()), codec.tokenizer.decode(found.tolist())
+    text, decoded = (codec.tokenizer.decode(some.tolist()) for some in (ids, codec.until_end(found)))
     telling = Counter(TELLING.findall(text))
     shared = (telling & Counter(TELLING.findall(decoded))).total()
     return _Compared(

@@ -63,6 +63,12 @@ def test_without_the_patch_an_untrained_codec_shows_other_text(tiny_codec):
         assert len(recollection.token_ids) == len(chunk) and not np.array_equal(recollection.token_ids, chunk)
 
 
+def test_what_latents_give_ends_with_the_first_end_of_text(tiny_codec):
+    end = tiny_codec.backbone.end_token
+    assert tiny_codec.until_end(np.array([5, 6, end, 7, end])).tolist() == [5, 6]
+    assert tiny_codec.until_end(np.array([5, 6])).tolist() == [5, 6]
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [5, 0], [129]])
 def test_empty_and_overlong_chunks_are_refused(tiny_codec, lengths):
     with pytest.raises(ValueError, match=r"chunks of \[.*\] tokens; wanted 1 to 128"):
