@@ -1,8 +1,9 @@
 """The patch: the few (position, token) pairs where greedy decoding would err. With it recall is exact.
 
-Bytes: one kind byte, then either entries (position, token) or, where half of the positions would be forced, the raw
-token ids of the whole chunk. A chunk whose tokenizer cannot give the text back has the kind byte alone: its text stands
-in the row. Positions take 1 byte up to 256 tokens a chunk, tokens 2 bytes up to a vocabulary of 65,536, little endian.
+Bytes: one kind byte, then the forced positions and their tokens, or, where more than half of the positions would be
+forced, the raw token ids of the whole chunk. Positions are a list or one bit for each position of a chunk, whichever is
+shorter. A chunk whose tokenizer cannot give the text back has the kind byte alone: its text stands in the row. Listed
+positions take 1 byte up to 256 tokens a chunk, tokens 2 bytes up to a vocabulary of 65,536, little endian.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FORCED, RAW, TEXT = 0, 1, 2
+MARKED = 3  # in bytes only: FORCED, its positions as bits
 RAW_SHARE = 0.5  # past this share of forced positions a patch would be larger and slower than the ids themselves
 
 
@@ -68,7 +70,16 @@ class PatchFormat:
     def _token(self) -> int:
         return 2 if self.vocab_size <= 65536 else 3
 
+    @property
+    def _bits(self) -> int:
+        return -(-self.chunk_tokens // 8)
+
     def pack(self, patch: Patch) -> bytes:
+        if patch.kind == FORCED and len(patch.positions) * self._position > self._bits:
+            marked = np.zeros(self.chunk_tokens, dtype=np.uint8)
+            marked[patch.positions] = 1
+            bits = np.packbits(marked, bitorder="little").tobytes()
+            return bytes([MARKED]) + bits + _pack(patch.tokens, self._token)
         return bytes([patch.kind]) + _pack(patch.positions, self._position) + _pack(patch.tokens, self._token)
 
     def keeps_text(self, data: bytes) -> bool:
@@ -82,6 +93,11 @@ class PatchFormat:
         if kind == FORCED and len(body) % entry == 0:
             split = len(body) // entry * self._position
             return Patch(FORCED, _unpack(body[:split], self._position), _unpack(body[split:], self._token))
+        if kind == MARKED and len(body) >= self._bits:
+            marked = np.unpackbits(np.frombuffer(body[: self._bits], dtype=np.uint8), bitorder="little")
+            positions, tokens = np.flatnonzero(marked), body[self._bits :]
+            if len(tokens) == len(positions) * self._token:
+                return Patch(FORCED, positions, _unpack(tokens, self._token))
         if kind == RAW and len(body) % self._token == 0:
             return Patch(RAW, np.empty(0, np.int64), _unpack(body, self._token))
         if kind == TEXT and not body:

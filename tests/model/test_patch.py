@@ -40,6 +40,19 @@ def test_patches_round_trip_in_as_many_bytes_as_the_widths_say(form, entry):
     assert same(form.unpack(form.pack(raw)), raw)
 
 
+@pytest.mark.parametrize("count", [16, 17, 40, 64])
+def test_many_positions_are_one_bit_each_where_a_list_is_longer(count):
+    """Chunks shorter than the codec's too: the bits are of the longest chunk."""
+    form, ids = PatchFormat(128, 49152), np.arange(128) + 300
+    mask = np.zeros(128, dtype=bool)
+    mask[np.random.default_rng(count).permutation(128)[:count]] = True
+    patch = make_patch(ids, mask)
+    assert len(form.pack(patch)) == 1 + min(16, count) + 2 * count
+    assert same(form.unpack(form.pack(patch)), patch)
+    short = make_patch(ids[:40], np.arange(40) % 2 == 1)
+    assert same(form.unpack(form.pack(short)), short)
+
+
 def test_raw_ids_replace_entries_past_half_of_the_positions():
     ids = np.arange(128)
     assert make_patch(ids, ids < 64).kind == FORCED
@@ -60,14 +73,24 @@ def test_bytes_are_little_endian_positions_then_tokens():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00\x01", b"\x00\x01\x02\x03\x04", b"\x01\x02", b"\x02\x00", b"\x03", b"\xff\x00\x00\x00"]
+    "data",
+    [
+        b"",
+        b"\x00\x01",
+        b"\x00\x01\x02\x03\x04",
+        b"\x01\x02",
+        b"\x02\x00",
+        b"\x03",
+        b"\x03" + b"\xff" * 17,
+        b"\xff\x00\x00\x00",
+    ],
 )
 def test_damaged_bytes_are_refused(data):
     with pytest.raises(ValueError, match="is damaged"):
         PatchFormat(128, 49152).unpack(data)
 
 
-@pytest.mark.parametrize("data", [b"\x00\xff\x01\x00", b"\x00\x09\x01\x00"])
+@pytest.mark.parametrize("data", [b"\x00\xff\x01\x00", b"\x00\x09\x01\x00", b"\x03\x00\x04" + bytes(14) + b"\x01\x00"])
 def test_a_position_past_the_chunk_is_refused(data):
     with pytest.raises(ValueError, match="is damaged"):
         PatchFormat(128, 49152).unpack(data).forced(9)
