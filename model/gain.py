@@ -21,7 +21,7 @@ from model.backbone import Backbone
 
 RIDGE = 1e-2  # of the states' mean variance a channel
 STRETCH = 2.0  # a regression's guesses are too short where they are unsure, and a decoder reads short ones worst
-TOKENS_A_CHANNEL = 20  # to measure the regression on; with 7 training fell behind by a dozen steps
+TOKENS_A_CHANNEL = 20  # to measure the regression on (docs/experiments.md)
 BATCH = 32
 
 
