@@ -11,6 +11,7 @@ Shapes: B chunks, L tokens, D hidden width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from benchmarks.harness import Report, options, token_chunks
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model.adapters import adapter_layers, switch_adapter
 from model.codec import Codec
+from model.config import ExactConfig
 from model.gain import STRETCH, TOKENS_A_CHANNEL, Regression, copying, regress
 from model.latents import decoder_start, read_tokens
 
 STRETCHES = (1.0, 1.4, 1.8, 2.0, 2.5, 3.5)
-BATCH = 32
 
 Made = Callable[[torch.Tensor], torch.Tensor]
 
@@ -32,59 +33,51 @@ Made = Callable[[torch.Tensor], torch.Tensor]
 def main() -> None:
     parser = options(__doc__)
     add_options(parser)
-    parser.add_argument("--tokens", type=int, default=16, help="of a chunk")
-    parser.add_argument("--chunks", type=int, default=128, help="to read from")
+    parser.add_argument("--tokens", type=int, default=16, help="of a chunk; default: %(default)s")
+    parser.add_argument("--chunks", type=int, default=128, help="to read from; default: %(default)s")
     arguments = parser.parse_args()
-    report = Report("gain", arguments.json, backbone=arguments.backbone, precision=named_precision(arguments.precision))
-    codec = the_codec(arguments)
+    precision = named_precision(arguments.precision)
+    report = Report("gain", arguments.json, backbone=arguments.backbone, precision=precision)
+    codec = the_codec(arguments, exact=replace(ExactConfig.of(precision), merged=False))
     if codec.wrapped is None:
         raise SystemExit("this codec has no decoder adapter: name one that stage 1 has trained")
     switch_adapter(adapter_layers(codec.wrapped), "decoder")
-    length, width = arguments.tokens, codec.backbone.width
-    seen = -(-TOKENS_A_CHANNEL * width // length)
+    length, backbone = arguments.tokens, codec.backbone
+    seen = -(-TOKENS_A_CHANNEL * backbone.width // length)
     chunks = token_chunks(arguments.corpus, codec.tokenizer, length, seen + arguments.chunks, shortest=length)
-    marker_D = codec.marker_D.to(codec.backbone.device, codec.backbone.dtype)
-    start_SD = decoder_start(codec.backbone, codec.config.decoder_start)
-    regression = regress(codec.backbone, marker_D, start_SD, chunks[:seen])
-    ids_BL = torch.from_numpy(np.stack(chunks[seen:])).to(codec.backbone.device)
+    marker_D = codec.marker_D.to(backbone.device, backbone.dtype)
+    start_SD = decoder_start(backbone, codec.config.decoder_start)
+    regression = regress(backbone, marker_D, start_SD, chunks[:seen])
+    ids_BL = torch.from_numpy(np.stack(chunks[seen:])).to(backbone.device)
+    states_BLD, embeds_BLD = copying(backbone, marker_D, start_SD, ids_BL)
     report.line("chunks, to measure on and to read from", f"{seen}, {len(ids_BL)}")
-    for name, made in gains(codec, regression, chunks[:seen]).items():
-        report.line(f"tokens read, {name}", share_read(codec, ids_BL, start_SD, marker_D, made))
-    report.line("tokens read, the embeddings themselves", share_read(codec, ids_BL, start_SD, marker_D, None))
+    for name, made in gains(states_BLD, embeds_BLD, regression).items():
+        report.line(f"tokens read, {name}", share_read(codec, start_SD, marker_D, made(states_BLD), ids_BL))
+    report.line("tokens read, the embeddings themselves", share_read(codec, start_SD, marker_D, embeds_BLD, ids_BL))
     report.close()
 
 
-def gains(codec: Codec, regression: Regression, chunks: list[np.ndarray]) -> dict[str, Made]:
-    """Name: states to what is read in place of embeddings."""
-    ids_BL = torch.from_numpy(np.stack(chunks[:BATCH])).to(codec.backbone.device)
-    start_SD = decoder_start(codec.backbone, codec.config.decoder_start)
-    marker_D = codec.marker_D.to(codec.backbone.device, codec.backbone.dtype)
-    states, embeds = (part.flatten(0, 1).float() for part in copying(codec.backbone, marker_D, start_SD, ids_BL))
-    mean_D, target_D = states.mean(0), embeds.mean(0)
+def gains(states_BLD: torch.Tensor, embeds_BLD: torch.Tensor, regression: Regression) -> dict[str, Made]:
+    """Name: states to what is read in place of embeddings. Scales and means are those of the chunks to be read."""
+    states, embeds = (part.flatten(0, 1).float() for part in (states_BLD, embeds_BLD))
+    mean_D, target_D, ratio_D = states.mean(0), embeds.mean(0), embeds.std(0) / states.std(0)
     scale = float(embeds.norm(dim=-1).mean() / states.norm(dim=-1).mean())
-    ratio_D = embeds.std(0) / states.std(0)
-    plain_DD = regression.map_DD / STRETCH
     named: dict[str, Made] = {
         "raw": lambda x: x,
         "scaled to an embedding's length": lambda x: x * scale,
         "each channel standardised": lambda x: (x - mean_D) * ratio_D + target_D,
     }
     for stretch in STRETCHES:
-        gain = Regression(regression.centre_D, plain_DD * stretch, regression.target_D).gain()
+        gain = replace(regression, map_DD=regression.map_DD * (stretch / STRETCH)).gain()
         named[f"regression x{stretch:g}" + (" (ours)" if stretch == STRETCH else "")] = gain
     return named
 
 
-def share_read(codec: Codec, ids_BL, start_SD, marker_D, made: Made | None) -> float:
-    """Share of tokens that the teacher-forced decoder gets right from their states; None: from their embeddings."""
-    right = 0
-    for some_BL in ids_BL.split(BATCH):
-        states, embeds = copying(codec.backbone, marker_D, start_SD, some_BL)
-        latents = embeds if made is None else made(states.float()).to(embeds.dtype)
-        start, marker = (part.expand(len(some_BL), -1, -1) for part in (start_SD, marker_D[None]))
-        reading = read_tokens(codec.backbone, torch.cat([start, latents, marker], dim=1), some_BL)
-        right += int((reading.argmax_BL == some_BL).sum())
-    return right / ids_BL.numel()
+def share_read(codec: Codec, start_SD, marker_D, latents_BLD: torch.Tensor, ids_BL: torch.Tensor) -> float:
+    """Share of tokens that the teacher-forced decoder gets right from these latents."""
+    start, marker = (part.expand(len(ids_BL), -1, -1) for part in (start_SD, marker_D[None]))
+    prefix = torch.cat([start, latents_BLD.to(start.dtype), marker], dim=1)
+    return float((read_tokens(codec.backbone, prefix, ids_BL).argmax_BL == ids_BL).float().mean())
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ IDENTITY = CodecIdentity(
     embedding_width=EMBEDDING_WIDTH,
     verify_precision="bf16",
     verify_margin=0.5,
+    verify_merged=True,
 )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ def main() -> None:
     precision = named_precision(arguments.precision)
     report = Report("overfitted", arguments.json, backbone=arguments.backbone, precision=precision)
     exact = all_drafted(precision)
-    base = the_codec(arguments, exact=exact)
+    base = the_codec(arguments, exact=replace(exact, merged=False))
     chunks = chosen(arguments, base)
     if not arguments.out.exists():
         train(report, base, chunks, arguments)
@@ -87,7 +87,7 @@ class Lesson:
 def train(report: Report, base: Codec, chunks: Sequence[np.ndarray], arguments: argparse.Namespace) -> None:
     """Write the codec folder, or SystemExit when the minutes are over: what was learnt is kept beside it."""
     torch.manual_seed(0)
-    wrapped = add_adapters(base.backbone, base.config)  # both B are zero: the encoder stays the backbone
+    wrapped = base.wrapped or add_adapters(base.backbone, base.config)  # fresh ones change nothing yet
     lessons = [lesson(base, [chunks[i] for i in group]) for group in batches([len(c) for c in chunks], BATCH)]
     wrapped.base_model.set_adapter("decoder")
     learner = Learner(wrapped, arguments.rate, arguments.out.with_name(arguments.out.name + ".training"))

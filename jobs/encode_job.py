@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from jobs.cluster import Cluster
-from jobs.identity import codec_identity
+from jobs.identity import codec_identity, exact_config
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
 from model.config import CodecConfig, ExactConfig
@@ -51,18 +51,18 @@ class EncodeJob:
 def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
 
-    An existing bank fixes precision and margin too: its rows must all recall alike.
+    An existing bank fixes precision, margin and merging too: its rows must all recall alike.
     """
     bank = existing_bank(uri)
     if bank is not None:
-        exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
+        exact = exact_config(bank.identity)
         if job.codec is not None:
             bank.require(codec_identity(_asked(job, exact), exact))
         return local_codec(bank.codec_path), exact
     precision = job.settings.precision
     exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
-    if job.settings.margin is not None:
-        exact = ExactConfig(exact.precision, job.settings.margin)
+    margin = exact.margin if job.settings.margin is None else job.settings.margin
+    exact = ExactConfig(exact.precision, margin, merged=job.settings.merged)
     return _asked(job, exact), exact
 
 

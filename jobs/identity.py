@@ -26,7 +26,13 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
         embedding_width=settings["embedding_width"],
         verify_precision=exact.precision,
         verify_margin=exact.margin,
+        verify_merged=exact.merged,
     )
+
+
+def exact_config(identity: CodecIdentity) -> ExactConfig:
+    """How a bank's rows were verified, which is how they must be recalled."""
+    return ExactConfig(identity.verify_precision, identity.verify_margin, merged=identity.verify_merged)
 
 
 def _require_tokenizer(path: Path, fingerprint: str) -> None:

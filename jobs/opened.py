@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.identity import codec_identity
-from model.config import ExactConfig
+from jobs.identity import codec_identity, exact_config
 from pipeline import storage
 from pipeline.bank import Bank
 from pipeline.codec_copy import local_codec
@@ -19,10 +18,10 @@ def open_bank(uri: str) -> Bank:
 
 
 def load_bank_codec(bank: Bank, *, backbone: str | None = None) -> Codec:
-    """The codec that made the bank's rows, at the precision that verified them. Raises ValueError if it is another."""
+    """The codec that made the bank's rows, computed as when they were verified. Raises ValueError if it is another."""
     from model.checkpoint import load_codec  # torch and transformers: 8 seconds that `info` and `export` need not spend
 
-    exact = ExactConfig(bank.identity.verify_precision, bank.identity.verify_margin)
+    exact = exact_config(bank.identity)
     folder = local_codec(bank.codec_path)
     bank.require(codec_identity(folder, exact))
     return load_codec(folder, backbone_name=backbone, exact=exact)

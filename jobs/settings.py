@@ -18,6 +18,7 @@ class EncodeSettings:
 
     precision: str = "auto"  # fp32, bf16, or what the device multiplies fastest
     margin: float | None = None  # logits; None: the precision's own
+    merged: bool = True  # adapters added to the backbone's weights
     batch_size: int | None = None  # chunks at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 64 on a CPU, 2,048 on GPUs
     threads: int | None = None  # of each actor on a CPU; None: cores over actors

@@ -1,4 +1,4 @@
-"""Two LoRA adapters, `encoder` and `decoder`, on one frozen backbone, switched by name.
+"""Two LoRA adapters, `encoder` and `decoder`, on one frozen backbone, switched by name; merged with it for inference.
 
 Source: peft's LoRA; rank 16, alpha 32 after the paper. An untrained codec has none: a LoRA whose B is zero is the
 backbone itself, so it is left out rather than multiplied.
@@ -7,13 +7,18 @@ backbone itself, so it is left out rather than multiplied.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 
 from model.backbone import Backbone
 from model.config import ADAPTERS, CodecConfig
+
+PLAIN = "plain"  # the backbone itself
 
 
 def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
@@ -44,6 +49,45 @@ def switch_adapter(layers: list[BaseTunerLayer], name: str) -> None:
     """Compute with this adapter from now on, and train neither. 210 layers take 7 ms, peft's `set_adapter` 17."""
     for layer in layers:
         layer.set_adapter(name, inference_mode=True)
+
+
+class MergedAdapters:
+    """Each adapter added to its layers' own weights, rounded once, and taken off the layers themselves.
+
+    A forward then costs what the backbone's alone does, at the memory of a second copy of those layers' weights
+    (docs/benchmarks.md). With `keep_plain` of a third: the backbone's own, for `plain`.
+    """
+
+    def __init__(self, wrapped: PeftModel, *, keep_plain: bool = False):
+        self._weights = []
+        for layer in adapter_layers(wrapped):
+            own = layer.get_base_layer()
+            weights = {name: _summed(own.weight, layer.get_delta_weight(name)) for name in ADAPTERS}
+            if keep_plain:
+                weights[PLAIN] = own.weight
+            self._weights.append((own, weights))
+            own.weight = weights[ADAPTERS[0]]  # now, layer by layer: two copies at most are ever held
+        wrapped.unload()
+
+    def switch(self, name: str) -> None:
+        """Compute with this adapter from now on."""
+        for layer, weights in self._weights:
+            layer.weight = weights[name]
+
+    def weights(self) -> list[nn.Parameter]:
+        """All that is held, switched on or not."""
+        return [weight for _, weights in self._weights for weight in weights.values()]
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Compute without any for a while. KeyError where the backbone's own weights were not kept."""
+        self.switch(PLAIN)
+        yield
+        self.switch(ADAPTERS[0])
+
+
+def _summed(weight: nn.Parameter, delta: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter((weight.float() + delta.float()).to(weight.dtype), requires_grad=False)
 
 
 def adapter_tensors(wrapped: PeftModel) -> dict[str, torch.Tensor]:

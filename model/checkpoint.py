@@ -25,8 +25,13 @@ from model.gain import LatentGain
 
 
 def save_codec(codec: Codec, folder: str | Path) -> Path:
-    """Write the codec whole: into a temporary folder beside it, then renamed. Refuses to replace another folder."""
+    """Write the codec whole: into a temporary folder beside it, then renamed. Refuses to replace another folder.
+
+    ValueError for a codec whose adapters are merged: they are no more to be had.
+    """
     folder = Path(folder)
+    if codec.merged is not None:
+        raise ValueError("this codec's adapters are merged with its backbone; load it without `exact` to save it")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; name a new folder for the codec")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,10 +56,13 @@ def load_codec(
     device: str = "auto",
     exact: ExactConfig | None = None,
     precision: str = "auto",
+    keep_plain: bool = False,
 ) -> Codec:
     """The codec of a folder, on the backbone that its settings name (or `backbone_name`: the same weights elsewhere).
 
-    `exact` fixes precision and margin, as a bank does. Raises ValueError where the backbone's weights are others.
+    `exact` fixes precision, margin and whether the adapters are merged, as a bank does; without it they stay apart, to
+    be looked at, changed or saved again. `keep_plain`: `Codec.plain` works with merged ones too. Raises ValueError
+    where the backbone's weights are others.
     """
     settings = read_settings(folder)
     config = _config(folder, settings)
@@ -75,7 +83,7 @@ def load_codec(
         tensors = load_file(Path(folder) / TENSORS)
     except SafetensorError as error:
         raise ValueError(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
-    return _codec(backbone, config, tensors, settings["identity"], exact)
+    return _codec(backbone, config, tensors, settings["identity"], exact, keep_plain=keep_plain)
 
 
 def codec_identity(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
@@ -160,13 +168,15 @@ def _config(folder: str | Path, settings: dict) -> CodecConfig:
         ) from None
 
 
-def _codec(backbone, config, tensors, identity, exact) -> Codec:
-    wrapped = None
+def _codec(backbone, config, tensors, identity, exact, *, keep_plain: bool) -> Codec:
+    wrapped = merged = None
     if any(name.startswith(ADAPTERS) for name in tensors):
-        from model.adapters import add_adapters, set_adapter_tensors  # peft takes a second to import
+        from model.adapters import MergedAdapters, add_adapters, set_adapter_tensors  # peft takes a second to import
 
         wrapped = add_adapters(backbone, config)
         set_adapter_tensors(wrapped, tensors)
+        if exact is not None and exact.merged and not config.load_in_4bit:
+            wrapped, merged = None, MergedAdapters(wrapped, keep_plain=keep_plain)
     statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"))
     return Codec(
         backbone,
@@ -177,4 +187,5 @@ def _codec(backbone, config, tensors, identity, exact) -> Codec:
         exact=exact,
         identity=identity,
         wrapped=wrapped,
+        merged=merged,
     )

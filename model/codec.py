@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+    from model.adapters import MergedAdapters
 
 MENDS = 8  # verifying forwards spent on a draft that does not match before it is an error
 
@@ -70,7 +73,7 @@ class Codec:
     """Encode, verify and recall chunks of at most `config.chunk_tokens` tokens. Not safe for use by several threads.
 
     Made by `load_codec` and `untrained_codec`. marker_D (start of decode) and gain are float32 on the CPU, `wrapped` is
-    the PeftModel around the backbone, None where the codec has no adapters.
+    the PeftModel around the backbone, None where the codec has no adapters or they are `merged` with it.
     """
 
     def __init__(
@@ -84,10 +87,12 @@ class Codec:
         exact: ExactConfig | None = None,
         identity: str = "",
         wrapped: PeftModel | None = None,
+        merged: MergedAdapters | None = None,
     ):
         self.backbone, self.config, self.identity = backbone, config, identity
         self.exact = exact or ExactConfig.of(backbone.precision)
-        self.marker_D, self.gain, self.statistics, self.wrapped = marker_D, gain, statistics, wrapped
+        self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
+        self.wrapped, self.merged = wrapped, merged
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
         self._layers = _layers(wrapped)
         self._start_SD = decoder_start(backbone, config.decoder_start)
@@ -200,6 +205,12 @@ class Codec:
         start_BSD, marker_B1D = (part.expand(len(latents), -1, -1) for part in (self._start_SD, self._marker_D[None]))
         return torch.cat([start_BSD, latents, marker_B1D], dim=1)
 
+    def plain(self) -> AbstractContextManager[None]:
+        """The backbone without adapters for a while; of merged ones `load_codec` must have kept the backbone's own."""
+        if self.merged is not None:
+            return self.merged.plain()
+        return nullcontext() if self.wrapped is None else self.wrapped.disable_adapter()
+
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
         self._switch("decoder")
         prefix = self.prefix(self.dequantise(codes_BC, scales_BG))
@@ -256,7 +267,9 @@ class Codec:
 
     def _switch(self, name: str) -> None:
         """To one adapter's weights. Without adapters the backbone is both encoder and decoder."""
-        if self.wrapped is not None:
+        if self.merged is not None:
+            self.merged.switch(name)
+        elif self.wrapped is not None:
             from model.adapters import switch_adapter
 
             switch_adapter(self._layers, name)

@@ -65,6 +65,7 @@ class ExactConfig:
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
     raw_share: float = RAW_SHARE  # past this share of forced positions raw ids are stored; 1: never. Rows say which
+    merged: bool = True  # adapters added to the weights (model/adapters.py), but in 4 bits
 
     def __post_init__(self):
         _require_one_of(PRECISIONS, self, "precision")

@@ -11,7 +11,6 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +121,7 @@ def _plain(codec: Codec, ids_BL: torch.Tensor) -> torch.Tensor:
     """What the backbone alone holds likeliest at each position [B, L], the text before it given."""
     start = torch.tensor(codec.backbone.end_token, device=ids_BL.device)
     prefix_B1D = codec.backbone.embed(start).expand(len(ids_BL), 1, -1)
-    with codec.wrapped.disable_adapter() if codec.wrapped is not None else nullcontext():
+    with codec.plain():
         return read_tokens(codec.backbone, prefix_B1D, ids_BL).argmax_BL
 
 

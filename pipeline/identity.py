@@ -23,6 +23,7 @@ class CodecIdentity:
     embedding_width: int  # E
     verify_precision: str  # what the patch was measured with; "none" where nothing was verified
     verify_margin: float  # positions right by less than this are in the patch too
+    verify_merged: bool  # with the adapters added to the backbone's weights
     format_version: int = FORMAT_VERSION
 
     def properties(self) -> dict[str, str]:
@@ -31,9 +32,10 @@ class CodecIdentity:
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> CodecIdentity:
-        """The way back. Raises KeyError for a property that is not there."""
-        types = {"int": int, "float": float, "str": str}
-        return cls(**{field.name: types[field.type](properties[PREFIX + field.name]) for field in fields(cls)})
+        """The way back, for banks too that were made before adapters were merged. KeyError: a property is missing."""
+        types = {"int": int, "float": float, "str": str, "bool": "True".__eq__}
+        found = {PREFIX + "verify_merged": "False"} | dict(properties)
+        return cls(**{field.name: types[field.type](found[PREFIX + field.name]) for field in fields(cls)})
 
     def differing(self, other: CodecIdentity) -> list[str]:
         """The names of the fields in which the two differ, in order."""

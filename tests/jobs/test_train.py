@@ -149,8 +149,9 @@ def test_a_start_codec_gives_its_shape_and_its_weights(tmp_path, data, done):
     assert invoke(*words, *short).exit_code == 0
     before, after = (load_codec(folder / "codec", device="cpu") for folder in (done, run))
     assert after.config == before.config and torch.allclose(after.marker_D, before.marker_D)
-    other = invoke("train", str(tmp_path / "other"), *words[2:], "--set", "lora_rank=8")
-    assert other.exit_code == 1 and "lora_rank 2, the run 8" in other.stderr
+    for change, said in (("lora_rank=8", "lora_rank 2, the run 8"), ("latent_gain=raw", "'linear', the run 'raw'")):
+        other = invoke("train", str(tmp_path / "other"), *words[2:], "--set", change)
+        assert other.exit_code == 1 and said in other.stderr
 
 
 @pytest.mark.parametrize(

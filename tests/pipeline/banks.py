@@ -26,6 +26,7 @@ IDENTITY = CodecIdentity(
     embedding_width=E,
     verify_precision="fp32",
     verify_margin=0.5,
+    verify_merged=True,
 )
 ENCODED_AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
