@@ -114,7 +114,7 @@ class _Loop:
             place = self.curriculum.start()
             self._enter(place, keeps_encoder=self.settings.init is not None)
         else:
-            place = saved.place
+            place = self.curriculum.resumed(saved.place)
             self.trainee.load(saved.tensors)
             if not place.is_done:
                 self.trainer.make_optimizer(place)

@@ -82,8 +82,10 @@ class MergedAdapters:
     def plain(self) -> Iterator[None]:
         """Compute without any for a while. KeyError where the backbone's own weights were not kept."""
         self.switch(PLAIN)
-        yield
-        self.switch(ADAPTERS[0])
+        try:
+            yield
+        finally:
+            self.switch(ADAPTERS[0])
 
 
 def _summed(weight: nn.Parameter, delta: torch.Tensor) -> nn.Parameter:

@@ -102,6 +102,13 @@ class Curriculum:
     def start(self) -> Place:
         return self._enter(1 if self.config.stages != "2" else 2, step=0)
 
+    def resumed(self, place: Place) -> Place:
+        """A checkpoint's place under these settings, which may have changed since: unless a plateau has ended it, its
+        sub-stage ends at their cap, or with the next step where that is past."""
+        if place.is_done or (self.config.patience and place.stale >= self.config.patience):
+            return place
+        return dataclasses.replace(place, cap=max(self._cap(place.substage), place.substage_step + 1))
+
     def after_step(self, place: Place) -> Place:
         """One step further; the sub-stage ends at its cap."""
         return dataclasses.replace(
@@ -161,7 +168,7 @@ class Curriculum:
 
     def _enter(self, stage: int, *, step: int) -> Place:
         if stage == 1:
-            return Place(1, 0, step, 0, 0, self.config.stage1_steps)
+            return Place(1, 0, step, 0, 0, self._cap(0))
         if stage == 3:
             return Place(3, 0, step, 0, 0, 0)
         first = self.num_latents if self.config.curriculum == "all_at_once" else self.config.first_substage
@@ -169,7 +176,7 @@ class Curriculum:
 
     def _cap(self, substage: int) -> int:
         config = self.config
-        cap = config.substage_steps
+        cap = config.substage_steps if substage else config.stage1_steps
         if substage == self.num_latents:
             cap = config.final_steps or config.substage_steps
             if config.curriculum == "all_at_once":

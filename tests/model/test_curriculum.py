@@ -57,6 +57,19 @@ def test_a_stable_last_sub_stage_still_gets_its_decay():
     assert curriculum.learning_rate(end) == pytest.approx(config.learning_rate / 5)
 
 
+def test_a_resumed_sub_stage_ends_where_the_settings_now_say():
+    before = Curriculum(TrainConfig(stage1_steps=100, substage_steps=10, patience=2), 2)
+    after = Curriculum(TrainConfig(stage1_steps=30, substage_steps=4, final_steps=50, patience=2), 2)
+    caps = {(1, 0, 20): 30, (1, 0, 40): 41, (2, 1, 3): 4, (2, 1, 8): 9, (2, 2, 8): 50}
+    for (stage, substage, step), cap in caps.items():
+        place = Place(stage, substage, step, step, step, before.start().cap)
+        assert after.resumed(place).cap == cap
+    stable = Place(2, 2, 8, 8, 8, cap=9, best=1.0, stale=2)
+    assert after.resumed(stable) == stable
+    done = Place(3, 2, 8, 0, 0, 0)
+    assert after.resumed(done) == done
+
+
 def test_the_rate_warms_up_at_each_stage():
     curriculum = Curriculum(TrainConfig(warmup_steps=9, learning_rate=1.0), 3)
     assert curriculum.learning_rate(curriculum.start()) == pytest.approx(0.1)
