@@ -26,7 +26,7 @@ from pipeline.plan import Plan, Work
 
 UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
-PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 3  # an encoder on a CPU: itself, and what weights in bf16 become
+PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
 
 
