@@ -62,7 +62,7 @@ def on_cpus(cluster, free: int, monkeypatch, **settings) -> tuple[int, int]:
 
 def test_on_a_cpu_each_core_gets_an_actor_as_far_as_memory_goes(monkeypatch):
     assert on_cpus(LAPTOP, 64_000_000_000, monkeypatch) == (8, 1)
-    assert on_cpus(LAPTOP, 14_000_000_000, monkeypatch) == (4, 2)
+    assert on_cpus(LAPTOP, 16_000_000_000, monkeypatch) == (4, 2)
     assert on_cpus(LAPTOP, 1_000_000_000, monkeypatch) == (1, 8)
 
 
