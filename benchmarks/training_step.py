@@ -2,7 +2,9 @@
 
     python -m benchmarks.training_step --backbone smollm2-135m --batch 8
 
-Each variant runs in a process of its own, so that its peak memory is its own.
+Each variant runs in a process of its own, so that its peak memory is its own. `merged decoder` costs what a frozen
+decoder's adapter added to a second copy of the weights would (that copy's memory aside), and computes with the backbone
+alone: its loss means nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIANTS = {
     "chosen": {},
@@ -20,6 +24,8 @@ VARIANTS = {
     "adapters in fp32": {"adapters": "fp32"},  # tells only beside a bf16 backbone
     "eager attention": {"attention": "eager"},
     "torch.compile": {"compile": True},
+    "frozen decoder": {"trains": "encoder"},
+    "merged decoder": {"trains": "encoder", "merged": True},
 }
 
 
@@ -62,8 +68,14 @@ def _measure(arguments: argparse.Namespace, variant: dict) -> dict:
         head_loss.ROWS.update(cpu=1 << 30, cuda=1 << 30)
     precision = arguments.precisions
     backbone = load_backbone(arguments.backbone, precision=precision, attention=variant.get("attention", "sdpa"))
-    settings = TrainConfig(gradient_checkpointing=variant.get("checkpointing", False), micro_batch=arguments.batch)
+    settings = TrainConfig(
+        gradient_checkpointing=variant.get("checkpointing", False),
+        micro_batch=arguments.batch,
+        trains=variant.get("trains", "both"),
+    )
     trainer = Trainer(Trainee(backbone, CodecConfig()), settings)
+    if variant.get("merged"):
+        _pass_decoder_by(trainer.trainee)
     if variant.get("adapters") == "fp32":
         for name, parameter in trainer.trainee.wrapped.named_parameters():
             if "lora_" in name:
@@ -82,6 +94,20 @@ def _measure(arguments: argparse.Namespace, variant: dict) -> dict:
         best = min(best, time.perf_counter() - start)
     tokens = arguments.batch * arguments.tokens
     return {"seconds": best, "tokens_per_second": tokens / best, "memory_mb": memory_mb(), "loss": loss}
+
+
+def _pass_decoder_by(trainee) -> None:
+    """Decoder forwards without products of its adapter."""
+    adapter = trainee.adapter
+
+    @contextmanager
+    def plain(name: str) -> Iterator[None]:
+        with trainee.wrapped.disable_adapter() if name == "decoder" else adapter(name):
+            yield
+        with adapter("encoder"):  # peft freezes what it disables, before backward
+            pass
+
+    trainee.adapter = plain
 
 
 def _arguments() -> argparse.Namespace:
