@@ -30,10 +30,18 @@ def run_search(uri: str, query: str, *, k: int, with_text: bool, backbone: str |
 
 
 def embed_query(codec: Codec, query: str) -> np.ndarray:
-    """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks."""
-    chunks = [c.token_ids for c in codec.tokenizer.chunks(query, codec.config.chunk_tokens) if len(c.token_ids)]
+    """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
+
+    A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
+    near every short chunk of the bank (docs/decisions.md).
+    """
+    limit = codec.config.chunk_tokens
+    chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
         raise ValueError("the codec's tokenizer finds no token in the query: give other words to search for")
+    if len(chunks) == 1:
+        times = limit // len(chunks[0])
+        chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
     return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
 
 

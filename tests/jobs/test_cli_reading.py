@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from works import ARTICLES
 
+from jobs.opened import load_bank_codec, open_bank
+from jobs.search import embed_query
 from pipeline.bank import Bank
 from pipeline.lookup import by_doc_id
 
@@ -79,6 +82,13 @@ def test_search_finds_a_chunk_by_its_own_text(nextmem, articles):
     ] * 2
     assert (ran.records[0]["doc_id"], ran.records[0]["position"]) == ("fox", 0)
     assert ran.records[0]["score"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_short_query_is_embedded_as_a_full_chunk_of_its_words(articles):
+    codec = load_bank_codec(open_bank(str(articles)))
+    limit = codec.config.chunk_tokens
+    (filled,) = codec.memorise([next(codec.tokenizer.chunks("lazy dog " * limit, limit)).token_ids], verify=False)
+    np.testing.assert_allclose(embed_query(codec, "lazy dog"), filled.embedding_E, atol=1e-3)
 
 
 def test_search_with_recall_says_what_the_latents_carried(nextmem, articles):
