@@ -10,7 +10,7 @@ from pathlib import Path
 
 SAMPLES = "samples/articles.jsonl"
 BANK = "demo-bank"
-QUERIES = ("a space probe that left the solar system", "how bread rises", "rules of a sport with a racket")
+QUERIES = ("a space probe that left the solar system", "how bread rises", "the rules of a ball game for two teams")
 
 
 def main() -> None:
