@@ -94,7 +94,11 @@ class Codec:
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
         self.wrapped, self.merged = wrapped, merged
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
-        self._layers = _layers(wrapped)
+        self._layers = []
+        if wrapped is not None:
+            from model.adapters import adapter_layers  # peft takes a second to import
+
+            self._layers = adapter_layers(wrapped)
         self._start_SD = decoder_start(backbone, config.decoder_start)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
         self._gain = gain.to(backbone.device, backbone.dtype)
@@ -207,9 +211,8 @@ class Codec:
 
     def plain(self) -> AbstractContextManager[None]:
         """The backbone without adapters for a while; of merged ones `load_codec` must have kept the backbone's own."""
-        if self.merged is not None:
-            return self.merged.plain()
-        return nullcontext() if self.wrapped is None else self.wrapped.disable_adapter()
+        merged, wrapped = self.merged, self.wrapped
+        return merged.plain() if merged else wrapped.disable_adapter() if wrapped else nullcontext()
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
         self._switch("decoder")
@@ -273,14 +276,6 @@ class Codec:
             from model.adapters import switch_adapter
 
             switch_adapter(self._layers, name)
-
-
-def _layers(wrapped: PeftModel | None) -> list:
-    if wrapped is None:
-        return []
-    from model.adapters import adapter_layers  # peft takes a second to import
-
-    return adapter_layers(wrapped)
 
 
 def batches(lengths: Sequence[int], size: int, *, padding: float = math.inf) -> list[list[int]]:

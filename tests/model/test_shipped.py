@@ -62,4 +62,5 @@ def test_its_latents_carry_more_than_the_text_itself_tells(folder):
     texts = [json.loads(line)["text"] for line in ARTICLES.read_text().splitlines()[:6]]
     found = reconstruct(codec, [next(backbone.tokenizer.chunks(text, 128)).token_ids for text in texts])
     assert found.fidelity > found.plain + 0.05
+    assert found.forced < 1 - found.plain
     assert found.raw < 0.5  # an untrained codec's rows hold their token ids, all of them
