@@ -168,8 +168,10 @@ class _Loop:
         self._agree(self._save())
 
     def _enter(self, place: Place, *, keeps_encoder: bool = False) -> None:
-        chunks = self.passages.first_chunks(TOKENS_A_CHANNEL * self.backbone.width)
-        self.trainer.enter(place, self.held_out, gain_chunks=chunks, keeps_encoder=keeps_encoder)
+        self.trainer.enter(place, self.held_out, gain_chunks=self._gain_chunks(), keeps_encoder=keeps_encoder)
+
+    def _gain_chunks(self) -> list:
+        return self.passages.first_chunks(TOKENS_A_CHANNEL * self.backbone.width)
 
     def _must_stop(self) -> bool:
         """Write a checkpoint where one is due. The first worker's clock decides for all."""
@@ -221,9 +223,14 @@ class _Loop:
             self.say(f"trained: {self.run.codec}")
 
     def _write_codec(self, folder: Path) -> None:
-        """Calibrate on held-out text and write the codec folder that `--codec` takes."""
+        """Calibrate on held-out text and write the codec folder that `--codec` and `--init` take.
+
+        Before stage 2 it is what stage 2 would begin with: a run of stage 2 alone can start from it.
+        """
         if not self._computes:
             return
+        if self.place.stage == 1 or self.config.stages == "1":
+            self.trainee.begin_stage_2(self._gain_chunks())
         self.trainee.round_off()
         latents_NKD = latents_of(self.trainee.codec(), self.held_out)
         if self.group.is_first and not folder.exists():

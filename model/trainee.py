@@ -6,9 +6,10 @@ float32 masters of all of it (model/optimizer.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -106,14 +107,18 @@ class Trainee:
         if self._recomputes:
             self.backbone.model.eval()
 
+    def begin_stage_2(self, chunks: Sequence[np.ndarray]) -> None:
+        """What stage 2 starts from: an encoder that is a copy of the decoder, and a gain measured on these chunks."""
+        self.copy_decoder_to_encoder()
+        self.measure_gain(chunks)
+
     def copy_decoder_to_encoder(self) -> None:
-        """How stage 2 begins."""
         tensors = adapter_tensors(self.wrapped)
         copied = {f"encoder.{k.removeprefix('decoder.')}": v for k, v in tensors.items() if k.startswith("decoder.")}
         set_adapter_tensors(self.wrapped, tensors | copied)
         self._require_gradients()
 
-    def measure_gain(self, chunks) -> None:
+    def measure_gain(self, chunks: Sequence[np.ndarray]) -> None:
         """The gain that `fixed` keeps and `learned` and `linear` start from."""
         self.set_gain(LatentGain())
         if self.config.latent_gain == "linear":

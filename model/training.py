@@ -78,8 +78,7 @@ class Trainer:
     ) -> None:
         """Once, on coming to a place: stage 2 begins with a copied encoder (unless kept) and a measured gain."""
         if place.stage == 2 and place.stage_step == 0 and not keeps_encoder:
-            self.trainee.copy_decoder_to_encoder()
-            self.trainee.measure_gain(held_out if gain_chunks is None else gain_chunks)
+            self.trainee.begin_stage_2(held_out if gain_chunks is None else gain_chunks)
         if place.stage == 2 and self.config.quantise_in_loop:
             self.calibrate(held_out, place.substage)
         if not place.is_done and place.stage_step == 0:

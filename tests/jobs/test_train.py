@@ -154,6 +154,19 @@ def test_a_start_codec_gives_its_shape_and_its_weights(tmp_path, data, done):
         assert other.exit_code == 1 and said in other.stderr
 
 
+def test_stage_1_alone_leaves_what_stage_2_begins_with(tmp_path, data):
+    """Its decoder's adapter on the encoder too, and a measured gain: what a run of both stages has there."""
+    alone, on = tmp_path / "stage1", tmp_path / "stage2"
+    assert invoke(*fresh(alone, data, "--no-ray", "--stage", "1")).exit_code == 0
+    tensors = load_file(alone / "codec" / "codec.safetensors")
+    decoder = {name.removeprefix("decoder."): each for name, each in tensors.items() if name.startswith("decoder.")}
+    assert decoder and all(torch.equal(tensors[f"encoder.{name}"], each) for name, each in decoder.items())
+    assert any(each.abs().max() > 0 for name, each in decoder.items() if "lora_B" in name)
+    assert tensors["gain_map"].abs().max() > 0
+    assert invoke(*fresh(on, data, "--no-ray", "--stage", "2", "--init", str(alone / "codec"))).exit_code == 0
+    assert torch.isfinite(load_codec(on / "codec", device="cpu").gain.map_DD).all()
+
+
 @pytest.mark.parametrize(
     ("texts", "said"),
     [(["short"], "tokens of the shortest chunk"), ([" "], "no readable passages"), (None, "no passages at")],
