@@ -75,7 +75,10 @@ class _Loop:
         self.trainee = Trainee(
             self.backbone, self.settings.codec, seed=self.config.seed, shard_on=device if shared_out else None
         )
-        self.trainer = Trainer(self.trainee, self.config, group)
+        try:
+            self.trainer = Trainer(self.trainee, self.config, group)
+        except ValueError as error:
+            raise StoppedError(str(error)) from None
         self.curriculum = self.trainer.curriculum
         self.sampler = Sampler(
             self.passages.lengths_N,
@@ -246,20 +249,22 @@ class _Loop:
 
 
 def _backbone(settings: RunSettings, device: str) -> Backbone:
-    """sdpa attention: only verifying and recalling must round alike, and training stores no attention matrices so."""
+    """sdpa attention: only verifying and recalling must round alike, and training stores no attention matrices so.
+    Eager where a CPU's compiled layers fuse it, which is faster there (docs/experiments.md)."""
     return load_backbone(
         settings.backbone,
         precision=settings.train.precision,
         device=device,
         load_in_4bit=settings.codec.load_in_4bit,
-        attention="sdpa",
+        attention="eager" if settings.train.compile_layers and device == "cpu" else "sdpa",
     )
 
 
 def _require_even(settings: RunSettings, workers: int, held_out: int) -> None:
     """Shared layers are gathered by all workers at once, so each must run as many forwards as the others."""
-    if settings.codec.load_in_4bit:
-        raise StoppedError("shard_backbone and load_in_4bit do not go together: leave one of them out")
+    if settings.codec.load_in_4bit or settings.train.compile_layers:
+        other = "load_in_4bit" if settings.codec.load_in_4bit else "compile_layers"
+        raise StoppedError(f"shard_backbone and {other} do not go together: leave one of them out")
     batch = settings.train.batch_size
     if batch % workers:
         raise StoppedError(f"with shard_backbone batch_size={batch} must be a multiple of the {workers} workers")

@@ -44,6 +44,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "auto"
     gradient_checkpointing: bool = False
+    compile_layers: bool = False  # needs a C++ compiler on a CPU; the first steps of each stage then take a minute
     shard_backbone: bool = False  # each worker holds a share of the frozen layers, for a backbone that fits no device
     checkpoint_every: int = 200  # steps
     checkpoint_minutes: float = 3.0  # and at least so often

@@ -123,7 +123,7 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
     labels_BL = torch.nn.functional.pad(batch.ids_BL, (0, 1)).masked_fill(
         places_L == lengths_B[:, None], trainee.backbone.end_token
     )
-    return Scored(*HeadLoss.apply(states_BLD[real_BL], backbone.head.weight, labels_BL[real_BL]))
+    return Scored(*HeadLoss.apply(states_BLD[real_BL], backbone.head.weight, labels_BL[real_BL], trainee.compiles))
 
 
 def _fed_back(trainee: Trainee, batch: Batch, count: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
 from model.backbone import Backbone
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
+from model.compiled import compile_layers
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression, length_gain, regress
 from model.latents import decoder_start
@@ -45,6 +46,7 @@ class Trainee:
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
         self._training: dict[str, nn.Parameter] = {}
         self._recomputes = False
+        self.compiles = False
 
     @property
     def marker_D(self) -> torch.Tensor:  # noqa: N802
@@ -96,6 +98,11 @@ class Trainee:
 
         self._recomputes = True
         self.backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+
+    def compile_layers(self) -> None:
+        """Forwards with gradient run the layers and the loss compiled; all others run as they are."""
+        self.compiles = True
+        compile_layers(self.backbone)
 
     @contextmanager
     def recomputing(self) -> Iterator[None]:

@@ -67,6 +67,8 @@ class Trainer:
         self.optimizer: MasterAdamW | None = None
         if config.gradient_checkpointing:
             trainee.recompute_layers()
+        if config.compile_layers:
+            trainee.compile_layers()
 
     def enter(
         self,

@@ -55,6 +55,7 @@ def test_shared_out_it_trains_to_the_same_losses_and_writes_a_codec(whole, tmp_p
         ({"batch_size": 3}, 4, "batch_size=3 must be a multiple of the 2 workers"),
         ({}, 1, "each of 2 workers needs a held-out chunk; there are 1"),
         ({"load_in_4bit": "true"}, 4, "shard_backbone and load_in_4bit do not go together"),
+        ({"compile_layers": "true"}, 4, "shard_backbone and compile_layers do not go together"),
     ],
 )
 def test_what_would_leave_workers_waiting_for_each_other_is_refused(whole, tmp_path, settings, held_out, said):

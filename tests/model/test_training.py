@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -105,6 +106,26 @@ def test_recomputing_layers_in_backward_changes_nothing(place):
         made.enter(place, CHUNKS)
         made.norms = [made.step(CHUNKS, place).gradient_norm for _ in range(3)]
     assert saving.norms == pytest.approx(plain.norms, rel=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_compiled_layers_take_the_same_steps():
+    """Over both adapters, lengths that change, and an LM head in slices."""
+    plain, compiled = trainer(trains="both"), trainer(trains="both", compile_layers=True)
+    for made in (plain, compiled):
+        made.enter(stage2(3), CHUNKS)
+        made.steps = [made.step(CHUNKS[:count], stage2(3)) for count in (4, 4, 1)]
+    for mine, wanted in zip(compiled.steps, plain.steps, strict=True):
+        assert mine.loss == pytest.approx(wanted.loss, rel=1e-4) and mine.accuracy == wanted.accuracy
+        assert mine.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
+
+
+def test_compiling_without_a_compiler_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler and found none: install"):
+        trainer(compile_layers=True)
 
 
 def test_bf16_trains_with_float32_masters():
