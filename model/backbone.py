@@ -5,12 +5,15 @@ Shapes: B rows, S positions, D hidden width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from model.allocator import keep_freed_memory
 from model.precision import default_precision
 from model.tiny import tiny_model
 from model.tokens import TextTokenizer
@@ -66,6 +69,17 @@ class Backbone:
     def dtype(self) -> torch.dtype:
         return self.embed.weight.dtype
 
+    @contextmanager
+    def attending(self, kind: str) -> Iterator[None]:
+        """Forwards with this attention of transformers' instead of what the backbone was loaded with."""
+        config = self.model.config.get_text_config()
+        before = config._attn_implementation
+        config._attn_implementation = kind
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
 
 def load_backbone(
     name: str, *, precision: str = "auto", device: str = "auto", load_in_4bit: bool = False, attention: str = "auto"
@@ -73,7 +87,7 @@ def load_backbone(
     """Any name that `find_weights` knows.
 
     Attention is eager in bf16, where verifying and recalling must round alike, and sdpa in fp32, where the margin
-    covers the difference (docs/decisions.md).
+    covers the difference (docs/decisions.md). On a CPU the process keeps the memory it frees from here on.
     Raises what `find_weights` raises.
     """
     device = default_device() if device == "auto" else device
@@ -90,6 +104,8 @@ def load_backbone(
     model.requires_grad_(False).eval()
     if not load_in_4bit:
         model.to(device)
+    if device == "cpu":
+        keep_freed_memory()
     return Backbone(name, model, weights.tokenizer(), weights.fingerprint, precision)
 
 

@@ -52,20 +52,21 @@ def encode_latents(
     embeds_BSD = backbone.embed(torch.nn.functional.pad(ids_BL, (0, 1)))
     embeds_BSD[rows_B, lengths_B] = marker_D
     cache = roomy_cache(backbone.model.config, longest + num_latents)
-    hidden_BSD = backbone.body(inputs_embeds=embeds_BSD, past_key_values=cache, use_cache=True).last_hidden_state
-    latents = [hidden_BSD[rows_B, lengths_B]]
     mask_B11S = _step_mask(lengths_B, longest, num_latents, backbone.dtype)
-    for step in range(1, num_latents):
-        fed_BD = gain(latents[-1])
-        mask = None if mask_B11S is None else mask_B11S[..., : longest + 1 + step]
-        output = backbone.body(
-            inputs_embeds=fed_BD[:, None],
-            past_key_values=cache,
-            use_cache=True,
-            position_ids=(lengths_B + step)[:, None],
-            attention_mask=mask,
-        )
-        latents.append(output.last_hidden_state[:, 0])
+    with backbone.attending("sdpa"):  # a latent may round as it likes: it is verified as stored
+        hidden_BSD = backbone.body(inputs_embeds=embeds_BSD, past_key_values=cache, use_cache=True).last_hidden_state
+        latents = [hidden_BSD[rows_B, lengths_B]]
+        for step in range(1, num_latents):
+            fed_BD = gain(latents[-1])
+            mask = None if mask_B11S is None else mask_B11S[..., : longest + 1 + step]
+            output = backbone.body(
+                inputs_embeds=fed_BD[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                position_ids=(lengths_B + step)[:, None],
+                attention_mask=mask,
+            )
+            latents.append(output.last_hidden_state[:, 0])
     return torch.stack(latents, dim=1)
 
 

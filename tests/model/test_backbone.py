@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -50,6 +51,19 @@ def test_attention_goes_with_the_precision(precision, dtype, attention, model_fo
         assert (
             loaded.precision == precision and loaded.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         )
+
+
+def test_encoding_attends_with_sdpa_and_all_else_as_loaded():
+    """Whatever the precision: latents are verified as they are stored, so only verifying and recalling must agree."""
+    backbone = load_backbone("tiny-llama", precision="bf16", device="cpu")
+    config, seen = backbone.model.config, []
+    backbone.body.register_forward_pre_hook(lambda *_: seen.append(config._attn_implementation))
+    codec = untrained_codec(backbone)
+    seen.clear()
+    codec.memorise([np.arange(3, 12)])
+    latents = codec.config.num_latents
+    assert seen[:latents] == ["sdpa"] * latents and set(seen[latents:]) == {"eager"}
+    assert config._attn_implementation == "eager"
 
 
 def test_a_sharded_model_folder_loads_and_gives_the_saved_models_states(model_folder):
