@@ -56,9 +56,10 @@ def encode_again(codec: Codec, ids_BL: torch.Tensor) -> torch.Tensor:
     backbone, latents = codec.backbone, []
     marker_D, gain = (part.to(backbone.device, backbone.dtype) for part in (codec.marker_D, codec.gain))
     embeds_BSD = torch.cat([backbone.embed(ids_BL), marker_D.expand(len(ids_BL), 1, -1)], dim=1)
-    for _ in range(codec.config.num_latents):
-        latents.append(backbone.body(inputs_embeds=embeds_BSD, use_cache=False).last_hidden_state[:, -1])
-        embeds_BSD = torch.cat([embeds_BSD, gain(latents[-1])[:, None]], dim=1)
+    with backbone.attending("sdpa"):  # as encoding does
+        for _ in range(codec.config.num_latents):
+            latents.append(backbone.body(inputs_embeds=embeds_BSD, use_cache=False).last_hidden_state[:, -1])
+            embeds_BSD = torch.cat([embeds_BSD, gain(latents[-1])[:, None]], dim=1)
     return torch.stack(latents, dim=1)
 
 
