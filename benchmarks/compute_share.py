@@ -59,8 +59,9 @@ def measure(report: Report, codec: Codec, ids_BL: torch.Tensor, lengths_B: torch
 
 @torch.inference_mode()
 def forward(codec: Codec, ids_BL: torch.Tensor, latents: int) -> None:
-    """As many positions as encoding computes, all at once."""
-    codec.backbone.body(input_ids=torch.nn.functional.pad(ids_BL, (0, latents)), use_cache=False)
+    """As many positions as encoding computes, all at once, attending as it does."""
+    with codec.backbone.attending("sdpa"):
+        codec.backbone.body(input_ids=torch.nn.functional.pad(ids_BL, (0, latents)), use_cache=False)
 
 
 if __name__ == "__main__":
