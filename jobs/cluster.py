@@ -26,8 +26,11 @@ SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors
 LEVEL_NOTE = "Set ray log level from environment variable"  # Ray says so on every start
 PASSED_ON = (  # where things lie; never a credential: a runtime environment is shown on the dashboard and logged
     "NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",
-    "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MALLOC_ARENA_MAX",
 )  # fmt: skip
+WORKERS = {
+    "MALLOC_ARENA_MAX": "1"
+}  # encoding runs on a thread, whose own arena would give its memory back (model/allocator.py)
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for a submitted command, to the job's runtime environment
 
 
@@ -169,7 +172,7 @@ def runtime_env(staging: Path) -> dict:
         source = Path(importlib.util.find_spec(package).origin).parent
         shutil.copytree(source, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {"working_dir": str(target), "env_vars": passed}
+    return {"working_dir": str(target), "env_vars": WORKERS | passed}
 
 
 def cores() -> int:

@@ -24,7 +24,7 @@ from pipeline.documents import Columns
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work
 
-UNIT_CHUNKS = {"cpu": 64, "cuda": 2048}
+UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 192}  # on a CPU about a minute of an encoder's work
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
 PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
@@ -59,8 +59,7 @@ def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactCon
         if job.codec is not None:
             bank.require(codec_identity(_asked(job, exact), exact))
         return local_codec(bank.codec_path), exact
-    precision = job.settings.precision
-    exact = ExactConfig.of(default_precision(_device(gpus)) if precision == "auto" else precision)
+    exact = ExactConfig.of(_precision(job, gpus=gpus))
     margin = exact.margin if job.settings.margin is None else job.settings.margin
     exact = ExactConfig(exact.precision, margin, merged=job.settings.merged)
     return _asked(job, exact), exact
@@ -98,7 +97,8 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
     """Seconds of work, and at most 128 MB of rows."""
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
-    wanted = job.settings.unit_chunks or UNIT_CHUNKS[_device(gpus)]
+    usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(job, gpus=gpus)]
+    wanted = job.settings.unit_chunks or usual
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
 
@@ -147,6 +147,11 @@ def _cpu_actors(job: EncodeJob, codec: str, cluster: Cluster) -> int:
         fit = max(1, psutil.virtual_memory().available // (PROCESS_BYTES + WEIGHTS_COPIES * weights))
         threads = math.ceil(cluster.cores / fit)
     return max(1, cluster.cores // threads)
+
+
+def _precision(job: EncodeJob, *, gpus: bool) -> str:
+    asked = job.settings.precision
+    return default_precision(_device(gpus)) if asked == "auto" else asked
 
 
 def _device(gpus: bool) -> str:

@@ -21,7 +21,7 @@ from model.speed import body_weights, encode_flop
 from pipeline import schema
 
 BATCH = {"cpu": 64, "cuda": 256}
-PADDING = {"cpu": 256, "cuda": math.inf}  # positions padded in a batch, past which one more batch is cheaper
+PADDING = {"fp32": 256, "bf16": 1024}  # on a CPU: positions padded in a batch, past which one more batch is cheaper
 
 
 class Memoriser:
@@ -37,7 +37,7 @@ class Memoriser:
     ):
         self.codec, self.verify, self.on_batch = codec, verify, on_batch
         self.batch_size = batch_size or BATCH[codec.backbone.device.type]
-        self.padding = PADDING[codec.backbone.device.type]
+        self.padding = PADDING[codec.backbone.precision] if codec.backbone.device.type == "cpu" else math.inf
         self._weights = body_weights(codec.backbone)
         self._numbers: Counter[str] = Counter()
 
