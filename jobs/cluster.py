@@ -28,9 +28,7 @@ PASSED_ON = (  # where things lie; never a credential: a runtime environment is 
     "NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",
     "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MALLOC_ARENA_MAX",
 )  # fmt: skip
-WORKERS = {
-    "MALLOC_ARENA_MAX": "1"
-}  # encoding runs on a thread, whose own arena would give its memory back (model/allocator.py)
+WORKERS = {"MALLOC_ARENA_MAX": "1"}  # a thread's own arena gives back what it frees (model/allocator.py)
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for a submitted command, to the job's runtime environment
 
 

@@ -15,6 +15,7 @@ NEVER, PADDING = 2**31 - 1, 64 << 20
 def keep_freed_memory() -> bool:
     """From now on this process keeps what it frees and uses it again; its peak is as before, and it stays there.
 
+    It does so in the main arena: a thread that has one of its own needs MALLOC_ARENA_MAX=1 from the process's start.
     False where the C library knows no mallopt: nothing has changed then.
     """
     try:
