@@ -24,7 +24,7 @@ from pipeline.documents import Columns
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work
 
-UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 192}  # on a CPU about a minute of an encoder's work
+UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU about a minute of an encoder's work
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
 PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
