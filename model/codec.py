@@ -18,15 +18,14 @@ from model import nf4
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
 from model.gain import LatentGain
-from model.latents import decoder_start, draft_tokens, encode_latents, read_tokens
+from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
+from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from model.adapters import MergedAdapters
-
-MENDS = 8  # verifying forwards spent on a draft that does not match before it is an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +175,8 @@ class Codec:
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
         """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it.
 
-        A draft that does not match is mended with verifying forwards; what still differs comes back with
-        `exact=False`, for the caller to refuse.
+        A draft that does not match is mended (model/mend.py); what still differs comes back with `exact=False`, for the
+        caller to refuse.
         """
         patches = [self._unpack(row, patched) for row in rows]
         found: dict[int, np.ndarray] = {i: p.tokens for i, p in enumerate(patches) if p.kind == RAW}
@@ -215,9 +214,7 @@ class Codec:
         return merged.plain() if merged else wrapped.disable_adapter() if wrapped else nullcontext()
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
-        self._switch("decoder")
-        prefix = self.prefix(self.dequantise(codes_BC, scales_BG))
-        lead_BL = read_tokens(self.backbone, prefix, ids_BL).lead_BL.cpu().numpy()
+        lead_BL = self._read(self.prefix(self.dequantise(codes_BC, scales_BG)), ids_BL).lead_BL.cpu().numpy()
         readings = []
         for lead_L, chunk in zip(lead_BL, chunks, strict=True):
             lead_L = lead_L[: len(chunk)]
@@ -249,24 +246,16 @@ class Codec:
         return [row[: len(f)] for row, f in zip(tokens.cpu().numpy(), forced, strict=False)]
 
     def _mend(self, rows, drafted, prefix_BSD, forced, found) -> None:
-        """Redo each draft that does not match: the verifying forward says where it first went wrong."""
+        """Look for the tokens of each row whose draft does not match; where they are not found the draft stays."""
+        mender = Mender(self._draft, self._read, self.exact.margin)
         for place, i in enumerate(drafted):
-            for _ in range(MENDS):
-                if rows[i].patch is None or rows[i].matches(found[i]):
-                    break
-                at, token = self._first_disagreement(prefix_BSD[place], found[i], forced[place])
-                if at is None:
-                    break
-                forced[place] = np.concatenate([found[i][:at], [token], forced[place][at + 1 :]])
-                found[i] = self._draft(prefix_BSD[place, None], [forced[place]])[0]
+            if rows[i].patch is not None and not rows[i].matches(found[i]):
+                mended = mender.mend(prefix_BSD[place], forced[place], found[i], rows[i].matches)
+                found[i] = found[i] if mended is None else mended
 
-    def _first_disagreement(self, prefix_SD, tokens_L, forced_L) -> tuple[int | None, int]:
-        ids = torch.from_numpy(np.ascontiguousarray(tokens_L)).to(prefix_SD.device)[None]
+    def _read(self, prefix_BSD: torch.Tensor, ids_BL: torch.Tensor) -> Reading:
         self._switch("decoder")
-        argmax_L = read_tokens(self.backbone, prefix_SD[None], ids).argmax_BL[0].cpu().numpy()
-        wanted_L = np.where(forced_L >= 0, forced_L, argmax_L)
-        wrong = np.flatnonzero(wanted_L != tokens_L)
-        return (int(wrong[0]), int(wanted_L[wrong[0]])) if len(wrong) else (None, -1)
+        return read_tokens(self.backbone, prefix_BSD, ids_BL)
 
     def _switch(self, name: str) -> None:
         """To one adapter's weights. Without adapters the backbone is both encoder and decoder."""

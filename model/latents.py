@@ -22,8 +22,9 @@ HEAD_ROWS = 512  # positions whose logits are held at once: 100 MB at V = 49,152
 class Reading:
     """What the teacher-forced decoder makes of known tokens."""
 
+    rival_BL: torch.Tensor  # int64, the best token but the given one
+    lead_BL: torch.Tensor  # float32, logit of the given token minus the rival's; > 0 means greedy gets it right
     argmax_BL: torch.Tensor  # int64, greedy choice at each position
-    lead_BL: torch.Tensor  # float32, logit of the true token minus the best other; > 0 means greedy gets it right
 
 
 def decoder_start(backbone: Backbone, kind: str) -> torch.Tensor:
@@ -75,12 +76,13 @@ def read_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, ids_BL: torch.Tens
     embeds = torch.cat([prefix_BSD, backbone.embed(ids_BL[:, :-1])], dim=1)
     hidden = backbone.body(inputs_embeds=embeds, use_cache=False).last_hidden_state
     hidden_ND = hidden[:, prefix_BSD.shape[1] - 1 :].reshape(-1, hidden.shape[-1])
-    argmaxes, leads = [], []
+    rivals, leads = [], []
     for states_RD, ids_R in zip(hidden_ND.split(HEAD_ROWS), ids_BL.reshape(-1).split(HEAD_ROWS), strict=True):
-        argmax_R, lead_R = _lead(backbone.head(states_RD), ids_R)
-        argmaxes.append(argmax_R)
+        rival_R, lead_R = _rival(backbone.head(states_RD), ids_R)
+        rivals.append(rival_R)
         leads.append(lead_R)
-    return Reading(torch.cat(argmaxes).view_as(ids_BL), torch.cat(leads).view_as(ids_BL))
+    rival_BL, lead_BL = torch.cat(rivals).view_as(ids_BL), torch.cat(leads).view_as(ids_BL)
+    return Reading(rival_BL, lead_BL, torch.where(lead_BL > 0, ids_BL, rival_BL))
 
 
 def draft_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, forced_BL: torch.Tensor) -> torch.Tensor:
@@ -98,12 +100,12 @@ def draft_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, forced_BL: torch.
     return tokens_BL
 
 
-def _lead(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Greedy choice and lead of the true token, in one pass over the vocabulary."""
+def _rival(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best token but the given one, and the given one's lead over it, in one pass over the vocabulary."""
     own_R = logits_RV.gather(-1, ids_R[:, None])[:, 0]
     logits_RV.scatter_(-1, ids_R[:, None], float("-inf"))
     best_R, rival_R = logits_RV.max(-1)
-    return torch.where(own_R > best_R, ids_R, rival_R), own_R.float() - best_R.float()
+    return rival_R, own_R.float() - best_R.float()
 
 
 def _step_mask(lengths_B: torch.Tensor, longest: int, num_latents: int, dtype: torch.dtype) -> torch.Tensor | None:
