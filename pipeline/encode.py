@@ -114,7 +114,7 @@ def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger, act
         actors.reader,
         batch_size=1,
         batch_format="pyarrow",
-        num_cpus=1,
+        num_cpus=1 if options.gpus else 0,  # encoders on CPUs may hold every one, and would wait for it for ever
         compute=ActorPoolStrategy(min_size=1, max_size=readers),
         fn_constructor_args=(options,),
     ).map_batches(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.check import verify
 pytestmark = pytest.mark.ray
 
 SAMPLES = ROOT / "samples" / "articles.jsonl"
+COMMITS = 300  # seconds for the first few: a busy machine starts Ray slowly
 PLENTY, FEW = 40_000, 40  # one-chunk documents: more than are encoded before the job is stopped; left for the second
 TINY = ("--backbone", "tiny-llama", "--no-gpus")
 
@@ -103,8 +105,8 @@ def story(nextmem):
     encode = ("encode", corpus, bank, *settings)
     told = {"bank": bank, "first": nextmem("submit", "--json", "--", *encode)}
     told["again"] = nextmem("submit", "--", "encode", *settings, corpus, bank)
-    wait_for_commits(bank, 2)
     job = told["first"].records[0]["id"]
+    wait_for_commits(bank, 2, lambda: nextmem("logs", job).out)
     told["left"] = leave(nextmem, nextmem.start("logs", job, "--follow"))
     told["status_when_left"] = nextmem.status(job)
     told["stopped"] = nextmem("stop", job, "--json")
@@ -117,10 +119,10 @@ def story(nextmem):
     return told
 
 
-def wait_for_commits(bank: Path, wanted: int) -> None:
-    end = time.monotonic() + PATIENCE
+def wait_for_commits(bank: Path, wanted: int, log: Callable[[], str]) -> None:
+    end = time.monotonic() + COMMITS
     while len(list(bank.glob("_delta_log/*.json"))) <= wanted:
-        assert time.monotonic() < end, "no commit came"
+        assert time.monotonic() < end, f"no commit came; the job's log: {log()}"
         time.sleep(0.1)
 
 

@@ -16,6 +16,7 @@ from runs import fresh, invoke, losses, passages
 from jobs.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
+STEPS = 20  # of a sub-stage: enough that a run is killed before it ends, on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def data(tmp_path_factory) -> Path:
 def alone(tmp_path_factory, data) -> list[tuple[int, float]]:
     """The curve of one process without Ray."""
     run = tmp_path_factory.mktemp("runs") / "alone"
-    assert invoke(*fresh(run, data, "--no-ray", substage_steps=10)).exit_code == 0
+    assert invoke(*fresh(run, data, "--no-ray", substage_steps=STEPS)).exit_code == 0
     return losses(run)
 
 
@@ -36,7 +37,7 @@ def near(curve: list[tuple[int, float]]) -> list[tuple[int, object]]:
 
 
 def test_two_workers_give_one_workers_curve(tmp_path, data, alone, ray_session):
-    result = invoke(*fresh(tmp_path / "run", data, "--workers", "2", substage_steps=10))
+    result = invoke(*fresh(tmp_path / "run", data, "--workers", "2", substage_steps=STEPS))
     assert result.exit_code == 0, result.output
     assert losses(tmp_path / "run") == near(alone)
     assert (tmp_path / "run" / "codec" / "codec.json").is_file()
@@ -45,7 +46,7 @@ def test_two_workers_give_one_workers_curve(tmp_path, data, alone, ray_session):
 def test_a_killed_worker_is_started_again_and_goes_on(tmp_path, data, alone, ray_session):
     """SIGKILL of one of two workers mid-run, from a thread beside the job; one more worker number on the way."""
     run = tmp_path / "run"
-    first = invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001", substage_steps=10))
+    first = invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001", substage_steps=STEPS))
     assert first.exit_code == 0 and len(losses(run)) == 1
     killer = subprocess.Popen([sys.executable, "-c", KILLER, str(os.getpid()), str(run)])
     result = invoke("train", str(run), "--workers", "2")
@@ -56,7 +57,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(tmp_path, data, alone, ray
 
 def test_a_killed_driver_leaves_a_run_that_goes_on(tmp_path, data, alone, ray_session):
     run = tmp_path / "run"
-    words = fresh(run, data, "--workers", "2", substage_steps=10)
+    words = fresh(run, data, "--workers", "2", substage_steps=STEPS)
     driver = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *words], stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -81,11 +82,17 @@ def _steps(run: Path) -> int:
 
 KILLER = """
 import pathlib, sys, time, psutil
-metrics, end = pathlib.Path(sys.argv[2], "metrics.jsonl"), time.time() + 240
+metrics, workers, end = pathlib.Path(sys.argv[2], "metrics.jsonl"), [], time.time() + 240
+def is_worker(process):
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False  # it has ended
+while len(workers) < 2 and time.time() < end:
+    workers = [p for p in psutil.Process(int(sys.argv[1])).children(recursive=True) if is_worker(p)]
+    time.sleep(0.1)
 while metrics.read_text().count('"gradient_norm"') < 5 and time.time() < end:
     time.sleep(0.02)
-workers = [p for p in psutil.Process(int(sys.argv[1])).children(recursive=True)
-           if "RayTrainWorker" in " ".join(p.cmdline())]
 workers[-1].kill()
 """
 assert psutil  # what the killer imports

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
-from pipeline.encode import Actors, UnitEncoder, WorkerError, encode
+from pipeline.encode import Actors, UnitEncoder, UnitReader, WorkerError, encode
 from pipeline.rejected import rejected
 
 pytestmark = pytest.mark.ray
@@ -54,6 +58,38 @@ def test_each_actor_has_a_gpu_of_its_own(works, ray_session):
     assert {outcome.worker for outcome in outcomes} == {"gpu 0", "gpu 1"}
     assert len(outcomes) == len(job.units) == 8
     assert dict(bank.documents()).keys() == TEXTS.keys() and verify(bank) == []
+
+
+def patient_reader(seconds: float):
+    """A UnitReader that reads a second unit once the first is encoded."""
+
+    class PatientReader(UnitReader):
+        read = False
+
+        def __call__(self, row):
+            end = time.monotonic() + seconds
+            while self.read and not list(Path(self.work.options.bank).rglob("*.parquet")):
+                if time.monotonic() > end:
+                    raise TimeoutError("no encoder came beside the reader")
+                time.sleep(0.1)
+            self.read = True
+            return super().__call__(row)
+
+    return PatientReader
+
+
+def test_encoders_that_hold_every_cpu_have_a_reader_beside_them(works, ray_session):
+    """Whichever of the two Ray places first: the other must find room."""
+    job = works(TEXTS, unit_chunks=1)
+    threads = int(ray.cluster_resources()["CPU"])
+    beside = ThreadPoolExecutor()
+    try:
+        _outcomes, bank = beside.submit(
+            encoded, job, Actors(reader=patient_reader(60)), actors=1, threads=threads
+        ).result(timeout=120)
+    finally:
+        beside.shutdown(wait=False)  # what waits for ever ends with Ray
+    assert dict(bank.documents()).keys() == TEXTS.keys()
 
 
 def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, ray_session):
