@@ -14,7 +14,8 @@ import torch
 
 from benchmarks.harness import Report
 from benchmarks.loaded import threads
-from model.codec import Codec, Memory, StoredMemory, batches
+from model.batches import batches
+from model.codec import Codec, Memory, StoredMemory
 from model.config import ExactConfig
 from model.patch import FORCED, RAW_SHARE, Patch
 from pipeline.memorise import BATCH

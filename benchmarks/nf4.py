@@ -19,7 +19,8 @@ import torch
 from benchmarks.harness import Report, options, token_chunks
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model import nf4
-from model.codec import Codec, batches
+from model.batches import batches
+from model.codec import Codec
 from model.untrained import calibration_chunks
 from pipeline.memorise import BATCH
 

@@ -25,8 +25,9 @@ from benchmarks.exactness import all_drafted, memorised, report_exactness, repor
 from benchmarks.harness import Report, options, token_chunks
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model.adapters import add_adapters
+from model.batches import batches
 from model.checkpoint import load_codec, make_codec, save_codec
-from model.codec import Codec, batches
+from model.codec import Codec
 from model.latents import read_tokens
 
 BATCH = 8  # chunks an optimizer step

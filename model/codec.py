@@ -5,7 +5,6 @@ Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -265,25 +264,3 @@ class Codec:
             from model.adapters import switch_adapter
 
             switch_adapter(self._layers, name)
-
-
-def batches(lengths: Sequence[int], size: int, *, padding: float = math.inf) -> list[list[int]]:
-    """Indices grouped so that a group holds at most `size` chunks of nearly one length, longest first.
-
-    A group that would hold more than `padding` padded positions ends earlier: past that, one more batch is cheaper.
-    """
-    groups: list[list[int]] = []
-    padded = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        padded += lengths[groups[-1][0]] - lengths[i] if groups else 0
-        if not groups or len(groups[-1]) == size or padded > padding:
-            groups.append([])
-            padded = 0
-        groups[-1].append(i)
-    return groups
-
-
-def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:
-    """Share of the computed text positions that are padding."""
-    computed = sum(max(lengths[i] for i in group) * len(group) for group in groups)
-    return 1.0 - sum(lengths) / computed if computed else 0.0

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.codec import Codec, batches
+from model.batches import batches
+from model.codec import Codec
 from model.latents import read_tokens
 from model.patch import RAW
 

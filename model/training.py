@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from model.codec import batches
+from model.batches import batches
 from model.curriculum import Curriculum, Place, TrainConfig
 from model.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
 from model.optimizer import MasterAdamW

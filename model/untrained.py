@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from model.backbone import Backbone
+from model.batches import batches
 from model.checkpoint import make_codec
-from model.codec import Codec, Statistics, batches
+from model.codec import Codec, Statistics
 from model.config import CodecConfig, ExactConfig
 from model.gain import LatentGain, length_gain, regress
 from model.latents import decoder_start

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from model.codec import Codec, StoredMemory, batches
+from model.batches import batches
+from model.codec import Codec, StoredMemory
 from model.patch import RAW
 from model.tokens import chunk_id, text_hash
 from pipeline import schema

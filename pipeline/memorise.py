@@ -6,7 +6,6 @@ Knows no Ray: benchmarks run it in a bare loop.
 from __future__ import annotations
 
 import datetime
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from model.codec import Codec, Memory, batches
+from model.batches import FEWEST, batches
+from model.codec import Codec, Memory
 from model.patch import text_patch
 from model.speed import body_weights, encode_flop
 from pipeline import schema
 
 BATCH = {"cpu": 64, "cuda": 256}
-PADDING = {"fp32": 256, "bf16": 1024}  # on a CPU: positions padded in a batch, past which one more batch is cheaper
+BATCH_COST = {"fp32": 256, "bf16": 1024}  # of one more batch on a CPU, in positions of the prefill
 
 
 class Memoriser:
@@ -37,7 +37,7 @@ class Memoriser:
     ):
         self.codec, self.verify, self.on_batch = codec, verify, on_batch
         self.batch_size = batch_size or BATCH[codec.backbone.device.type]
-        self.padding = PADDING[codec.backbone.precision] if codec.backbone.device.type == "cpu" else math.inf
+        self.batch_cost = BATCH_COST[codec.backbone.precision] if codec.backbone.device.type == "cpu" else FEWEST
         self._weights = body_weights(codec.backbone)
         self._numbers: Counter[str] = Counter()
 
@@ -52,7 +52,7 @@ class Memoriser:
         start = time.perf_counter()
         memories: list[Memory | None] = [None] * len(ids)
         encodable = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
-        for group in batches([len(ids[i]) for i in encodable], self.batch_size, padding=self.padding):
+        for group in batches([len(ids[i]) for i in encodable], self.batch_size, batch_cost=self.batch_cost):
             where = [encodable[i] for i in group]
             for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=True):
                 memories[i] = memory

@@ -7,7 +7,6 @@ import pytest
 import torch
 from memories import assert_exact, memorise, random_chunks, stored
 
-from model.codec import batches, padding_share
 from model.config import CodecConfig
 from model.patch import RAW
 from model.tokens import TokenChunk
@@ -109,22 +108,6 @@ def test_calibration_measures_each_channel():
 
 def test_calibration_is_reproducible(llama):
     assert untrained_codec(llama).identity == untrained_codec(llama).identity
-
-
-def test_batches_hold_nearly_one_length_longest_first():
-    assert batches([5, 9, 1, 9, 5], 2) == [[1, 3], [0, 4], [2]]
-    assert batches([], 2) == []
-
-
-def test_a_batch_ends_where_padding_costs_more_than_another_batch():
-    assert batches([9, 9, 8, 7, 2, 1], 6, padding=3) == [[0, 1, 2, 3], [4, 5]]
-    assert batches([9, 1, 9], 2, padding=8) == [[0, 2], [1]]
-
-
-def test_padding_share_counts_what_is_computed_for_nothing():
-    assert padding_share([2, 4, 4], [[0, 1], [2]]) == pytest.approx(2 / 12)
-    assert padding_share([4, 4], [[0, 1]]) == 0
-    assert padding_share([], []) == 0
 
 
 def test_text_to_chunks_to_memories_and_back(tiny_codec):
