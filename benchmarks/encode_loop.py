@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness import Ratio, Report, interleaved, options
 from benchmarks.loaded import add_options, full_batch, named_precision, the_codec
 from model.codec import Codec
-from pipeline.memorise import BATCH
+from pipeline.memorise import usual_batch
 
 TOLERANCE = 1e-4  # relative, in fp32
 
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     precision = named_precision(arguments.precision)
     codec = the_codec(arguments)
-    size = arguments.batch or BATCH[codec.backbone.device.type]
+    size = arguments.batch or usual_batch(codec.backbone)
     report = Report("encode_loop", arguments.json, backbone=arguments.backbone, precision=precision, batch=size)
     ids_BL, lengths_B = full_batch(codec, arguments.corpus, size)
     kept = {}

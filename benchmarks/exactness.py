@@ -18,7 +18,7 @@ from model.batches import batches
 from model.codec import Codec, Memory, StoredMemory
 from model.config import ExactConfig
 from model.patch import FORCED, RAW_SHARE, Patch
-from pipeline.memorise import BATCH
+from pipeline.memorise import usual_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def all_drafted(precision: str, margin: float | None = None) -> ExactConfig:
 
 def memorised(codec: Codec, chunks: Sequence[np.ndarray]) -> list[Encoded]:
     found: dict[int, Encoded] = {}
-    for group in batches([len(ids) for ids in chunks], BATCH[codec.backbone.device.type]):
+    for group in batches([len(ids) for ids in chunks], usual_batch(codec.backbone)):
         memories = codec.memorise([chunks[i] for i in group])
         found |= {i: Encoded(chunks[i], memory) for i, memory in zip(group, memories, strict=True)}
     return [found[i] for i in range(len(chunks))]

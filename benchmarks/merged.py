@@ -19,7 +19,7 @@ from benchmarks.loaded import add_options, full_batch, named_precision, the_code
 from model.codec import Codec
 from model.config import ExactConfig
 from model.latents import read_tokens
-from pipeline.memorise import BATCH
+from pipeline.memorise import usual_batch
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     codecs = {name: the_codec(arguments, exact=replace(exact, merged=name == "merged")) for name in ("merged", "apart")}
     if codecs["apart"].wrapped is None:
         raise SystemExit("this codec has no adapters to merge")
-    size = arguments.batch or BATCH[codecs["apart"].backbone.device.type]
+    size = arguments.batch or usual_batch(codecs["apart"].backbone)
     report = Report("merged", arguments.json, backbone=arguments.backbone, precision=exact.precision, batch=size)
     ids_BL, lengths_B = full_batch(codecs["apart"], arguments.corpus, size)
     latents = {name: codec.encode(ids_BL, lengths_B) for name, codec in codecs.items()}

@@ -22,7 +22,7 @@ from model import nf4
 from model.batches import batches
 from model.codec import Codec
 from model.untrained import calibration_chunks
-from pipeline.memorise import BATCH
+from pipeline.memorise import usual_batch
 
 FP16, FP8 = torch.float16, torch.float8_e4m3fn
 
@@ -90,7 +90,7 @@ def rounded(values_NGS: torch.Tensor, scale_dtype: torch.dtype) -> torch.Tensor:
 
 def latents(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
     """float32 [N, K, D], on the CPU."""
-    groups = batches([len(chunk) for chunk in chunks], BATCH[codec.backbone.device.type])
+    groups = batches([len(chunk) for chunk in chunks], usual_batch(codec.backbone))
     found = [codec.encode(*codec.pad([chunks[i] for i in group])).float().cpu() for group in groups]
     return torch.cat(found).clone()
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from model.checkpoint import load_codec
-from pipeline.memorise import BATCH, Memoriser
+from pipeline.memorise import Memoriser, usual_batch
 from pipeline.options import EncodeOptions
 
 WARM_UP = 8  # chunks
@@ -23,7 +23,7 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
     device = codec.backbone.device.type
     memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size)
     memoriser.memorise(chunks.slice(0, WARM_UP), "warm-up")
-    timed = _spread(chunks, BATCHES[device] * (options.batch_size or BATCH[device]))
+    timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
     started = time.perf_counter()
     memoriser.memorise(timed, "calibration")
     return timed.num_rows / (time.perf_counter() - started)

@@ -14,14 +14,21 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from model.backbone import Backbone
 from model.batches import FEWEST, batches
 from model.codec import Codec, Memory
 from model.patch import text_patch
 from model.speed import body_weights, encode_flop
 from pipeline import schema
 
-BATCH = {"cpu": 64, "cuda": 256}
+BATCH_ON_A_GPU, BATCH_ON_A_CPU = 256, {"fp32": 64, "bf16": 128}
 BATCH_COST = {"fp32": 256, "bf16": 1024}  # of one more batch on a CPU, in positions of the prefill
+VERIFIED_POSITION = 2.5  # what a position costs that is verified too, in positions of the prefill
+
+
+def usual_batch(backbone: Backbone) -> int:
+    """Chunks at once."""
+    return BATCH_ON_A_CPU[backbone.precision] if backbone.device.type == "cpu" else BATCH_ON_A_GPU
 
 
 class Memoriser:
@@ -36,8 +43,9 @@ class Memoriser:
         on_batch: Callable[[int], None] = lambda chunks: None,
     ):
         self.codec, self.verify, self.on_batch = codec, verify, on_batch
-        self.batch_size = batch_size or BATCH[codec.backbone.device.type]
-        self.batch_cost = BATCH_COST[codec.backbone.precision] if codec.backbone.device.type == "cpu" else FEWEST
+        self.batch_size = batch_size or usual_batch(codec.backbone)
+        cost = BATCH_COST[codec.backbone.precision] / (VERIFIED_POSITION if verify else 1)
+        self.batch_cost = cost if codec.backbone.device.type == "cpu" else FEWEST
         self._weights = body_weights(codec.backbone)
         self._numbers: Counter[str] = Counter()
 
