@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from jobs.cluster import Cluster, Session
@@ -25,7 +26,7 @@ from pipeline import storage
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
-from pipeline.encode import encode
+from pipeline.encode import encode, stop_encoding
 from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
@@ -116,12 +117,14 @@ def _encode(
     try:
         outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger)
         every, took = settings.commit_seconds, watch.commit_took
-        for group in commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took):
-            began = began or min(outcome.started for outcome in group)
-            tally.add(group)
-            forecast.add(group)
-            watch.committed(group)
-            show()
+        groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop_encoding)
+        with closing(groups):  # an interrupt that falls in between commits too
+            for group in groups:
+                began = began or min(outcome.started for outcome in group)
+                tally.add(group)
+                forecast.add(group)
+                watch.committed(group)
+                show()
     finally:
         progress.close()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)

@@ -17,6 +17,7 @@ from pipeline.commit import commit
 from pipeline.outcome import Outcome
 
 TURN_SECONDS = 1.0
+STOP_SECONDS = 20.0  # that the outcomes are given to end once they are asked to
 _END = object()
 
 
@@ -31,16 +32,19 @@ def commit_as_they_come(
     every: float = 5.0,
     on_wait: Callable[[], None] = lambda: None,
     on_commit: Callable[[int, float], None] = lambda units, seconds: None,
+    stop: Callable[[], None] | None = None,
 ) -> Iterator[list[Outcome]]:
     """Commit the receipts among the outcomes every few seconds; yield each group once it is committed.
 
-    On KeyboardInterrupt what is finished is committed first, and the interrupt goes on. Raises UnfinishableError, after
-    committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through too.
+    On KeyboardInterrupt, and when it is closed early, what is finished is committed first. Raises UnfinishableError,
+    after committing, when an outcome says that every other unit would fail alike; what `outcomes` raises comes through.
     `on_wait` is called every TURN_SECONDS while nothing comes, `on_commit` with the units and seconds of each commit.
+    `stop` asks `outcomes` to end, from this thread; when this returns or raises, nobody waits for them any more.
     """
     arrivals: queue.Queue = queue.Queue()
     stopped = threading.Event()
-    threading.Thread(target=_pump, args=(outcomes, arrivals, stopped), daemon=True).start()
+    pump = threading.Thread(target=_pump, args=(outcomes, arrivals, stopped), daemon=True)
+    pump.start()
     waiting: list[Outcome] = []
     due = time.monotonic() + every
     try:
@@ -57,12 +61,18 @@ def commit_as_they_come(
             if over:
                 return
     except KeyboardInterrupt:
-        waiting += [item for item in _drained(arrivals) if isinstance(item, Outcome)]
-        if waiting:
+        if waiting := waiting + _drained(arrivals):
             yield _commit(bank, waiting, on_commit)
+        raise
+    except GeneratorExit:  # closed early: nobody is there to be told
+        if waiting := waiting + _drained(arrivals):
+            _commit(bank, waiting, on_commit)
         raise
     finally:
         stopped.set()
+        if stop:
+            stop()
+            pump.join(STOP_SECONDS)
 
 
 def _commit(bank: Bank, outcomes: list[Outcome], on_commit: Callable[[int, float], None]) -> list[Outcome]:
@@ -103,9 +113,11 @@ def _next(arrivals: queue.Queue, due: float | None, on_wait: Callable[[], None])
     return None
 
 
-def _drained(arrivals: queue.Queue) -> Iterator[object]:
+def _drained(arrivals: queue.Queue) -> list[Outcome]:
+    """The outcomes that have arrived by now."""
+    found = []
     while True:
         try:
-            yield arrivals.get_nowait()
+            found.append(arrivals.get_nowait())
         except queue.Empty:
-            return
+            return [arrived for arrived in found if isinstance(arrived, Outcome)]

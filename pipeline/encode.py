@@ -13,12 +13,14 @@ import logging
 import os
 import pickle
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayTaskError
 
 from pipeline.attempts import RemoteLedger
@@ -92,6 +94,7 @@ def encode(
 
     Raises WorkerError where a worker raises what it has no answer to.
     """
+    _StopWhenAsked.asked.clear()
     window = max(WINDOW, 50 * options.actors)
     units, actors = iter(units), actors or Actors()
     try:
@@ -99,6 +102,25 @@ def encode(
             yield from _window(batch, options, ledger, actors)
     except RayTaskError as error:
         raise WorkerError(_cause(error)) from error
+
+
+def stop_encoding() -> None:
+    """Have the iterator of `encode` raise soon, from any thread: nothing may ask Ray for work while it shuts down."""
+    _StopWhenAsked.asked.set()
+
+
+class StoppedError(RuntimeError):
+    """`stop_encoding` was called."""
+
+
+class _StopWhenAsked(ExecutionCallback):
+    """Ends Ray Data's loop on the loop's own thread, and the iterator that waits for it. Ray has no call for that."""
+
+    asked = threading.Event()
+
+    def on_execution_step(self, executor) -> None:
+        if self.asked.is_set():
+            raise StoppedError
 
 
 class WorkerError(RuntimeError):
@@ -164,3 +186,4 @@ def _configure() -> None:
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     context.max_errored_blocks = 0  # never drop
+    context.custom_execution_callback_classes = [_StopWhenAsked]

@@ -133,6 +133,38 @@ def test_ctrl_c_commits_what_is_finished_and_goes_on(bank, ctrl_c):
     assert units([seen]) == [["unit-a", "unit-b"]]  # the summary knows of them
 
 
+def test_closed_early_it_commits_what_is_finished(bank):
+    finished = threading.Event()
+
+    def outcomes():
+        yield outcome(bank, "a")
+        yield outcome(bank, "b")
+        finished.set()
+        threading.Event().wait()
+
+    groups = commit_as_they_come(bank, outcomes(), every=0)
+    next(groups)
+    finished.wait()
+    groups.close()
+    assert held(bank) == {"a": 2, "b": 2}
+
+
+def test_it_has_the_outcomes_end_before_it_does(bank):
+    """Whoever shuts Ray down next finds no thread that still asks it for work."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def outcomes():
+        yield outcome(bank, "a")
+        asked.wait()
+        ended.set()
+        raise RuntimeError("stopped")
+
+    groups = commit_as_they_come(bank, outcomes(), every=0, stop=asked.set)
+    next(groups)
+    groups.close()
+    assert ended.is_set()
+
+
 def test_the_workers_are_asked_for_nothing_more_once_the_job_has_ended(bank):
     ended, closed = threading.Event(), threading.Event()
 
