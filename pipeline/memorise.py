@@ -22,7 +22,7 @@ from model.speed import body_weights, encode_flop
 from pipeline import schema
 
 BATCH_ON_A_GPU, BATCH_ON_A_CPU = 256, {"fp32": 64, "bf16": 128}
-BATCH_COST = {"fp32": 256, "bf16": 1024}  # of one more batch on a CPU, in positions of the prefill
+BATCH_COST = {"fp32": 256, "bf16": 700}  # of one more batch on a CPU, in positions of the prefill
 VERIFIED_POSITION = 2.5  # what a position costs that is verified too, in positions of the prefill
 
 
