@@ -54,8 +54,9 @@ def commit_as_they_come(
                 waiting.append(arrived)
             over = arrived is _END or isinstance(arrived, BaseException) or _is_fatal(arrived)
             if waiting and (over or time.monotonic() >= due):
-                yield _commit(bank, waiting, on_commit)
+                committed = _commit(bank, waiting, on_commit)
                 waiting, due = [], time.monotonic() + every
+                yield committed
             if isinstance(arrived, BaseException):
                 raise arrived
             if over:
