@@ -15,7 +15,7 @@ from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
-from pipeline.encode import Actors, UnitEncoder, UnitReader, WorkerError, encode
+from pipeline.encode import Actors, StoppedError, UnitEncoder, UnitReader, WorkerError, encode, stop_encoding
 from pipeline.rejected import rejected
 
 pytestmark = pytest.mark.ray
@@ -110,3 +110,22 @@ def test_what_a_worker_has_no_answer_to_ends_the_job_with_one_line(works, ray_se
 
     with pytest.raises(WorkerError, match=r"^a worker of this job failed: KeyError: 'out of luck'$"):
         encoded(works(TEXTS, unit_chunks=4), Actors(encoder=FailingEncoder), actors=1)
+
+
+def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_session):
+    """As Ctrl-C does it: whoever waits for an outcome is told, and Ray Data asks Ray for nothing more."""
+
+    class WaitingEncoder(UnitEncoder):
+        def __call__(self, row):
+            time.sleep(40)
+
+    beside = ThreadPoolExecutor()
+    try:
+        running = beside.submit(encoded, works(TEXTS, unit_chunks=4), Actors(encoder=WaitingEncoder), actors=1)
+        time.sleep(5)  # Ray Data has begun, and no outcome will come
+        assert not running.done()
+        stop_encoding()
+        with pytest.raises(StoppedError):
+            running.result(timeout=20)
+    finally:
+        beside.shutdown(wait=False)
