@@ -117,13 +117,15 @@ def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_sess
 
     class WaitingEncoder(UnitEncoder):
         def __call__(self, row):
+            Path(self.work.options.bank, "begun").touch()
             time.sleep(40)
 
-    beside = ThreadPoolExecutor()
+    job, beside = works(TEXTS, unit_chunks=4), ThreadPoolExecutor()
     try:
-        running = beside.submit(encoded, works(TEXTS, unit_chunks=4), Actors(encoder=WaitingEncoder), actors=1)
-        time.sleep(5)  # Ray Data has begun, and no outcome will come
-        assert not running.done()
+        running = beside.submit(encoded, job, Actors(encoder=WaitingEncoder), actors=1)
+        while not Path(job.options.bank, "begun").exists():
+            assert not running.done()
+            time.sleep(0.1)
         stop_encoding()
         with pytest.raises(StoppedError):
             running.result(timeout=20)
