@@ -112,18 +112,19 @@ def test_what_a_worker_has_no_answer_to_ends_the_job_with_one_line(works, ray_se
         encoded(works(TEXTS, unit_chunks=4), Actors(encoder=FailingEncoder), actors=1)
 
 
-def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_session):
+def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_session, tmp_path):
     """As Ctrl-C does it: whoever waits for an outcome is told, and Ray Data asks Ray for nothing more."""
+    begun = tmp_path / "begun"
 
     class WaitingEncoder(UnitEncoder):
         def __call__(self, row):
-            Path(self.work.options.bank, "begun").touch()
+            begun.touch()
             time.sleep(40)
 
     job, beside = works(TEXTS, unit_chunks=4), ThreadPoolExecutor()
     try:
         running = beside.submit(encoded, job, Actors(encoder=WaitingEncoder), actors=1)
-        while not Path(job.options.bank, "begun").exists():
+        while not begun.exists():
             assert not running.done()
             time.sleep(0.1)
         stop_encoding()
