@@ -19,7 +19,7 @@ from model.speed import body_weights, encode_flop, matmul_rate
 
 def main() -> None:
     parser = options(__doc__, rounds=3)
-    parser.add_argument("--codec", help="codec folder; default: the backbone's untrained one")
+    parser.add_argument("--codec", help="codec folder; default: the backbone's default one")
     parser.add_argument("--precisions", default="fp32,bf16", help="default: %(default)s")
     parser.add_argument("--batches", default="8,16,32,64", help="chunks at once; default: %(default)s")
     parser.add_argument("--threads", default="all,1", help="default: %(default)s")
