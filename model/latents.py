@@ -111,8 +111,8 @@ def _rival(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> tuple[torch.Tensor, 
 def _step_mask(lengths_B: torch.Tensor, longest: int, num_latents: int, dtype: torch.dtype) -> torch.Tensor | None:
     """Additive mask [B, 1, 1, S] that hides right padding from the latent steps.
 
-    None where nothing is padded, but on a CPU: without a mask its sdpa reads keys and values once for each query head
-    instead of once for each of theirs, 6 times slower (docs/decisions.md).
+    None where nothing is padded, but on a CPU: without a mask sdpa goes over keys and values once for each query head,
+    in bf16 6 times slower than once for each key-value head (docs/decisions.md).
     """
     if lengths_B.device.type != "cpu" and bool((lengths_B == longest).all()):
         return None

@@ -156,6 +156,7 @@ def test_it_has_the_outcomes_end_before_it_does(bank):
     def outcomes():
         yield outcome(bank, "a")
         asked.wait()
+        time.sleep(0.3)  # it takes a while, and is waited for
         ended.set()
         raise RuntimeError("stopped")
 
