@@ -26,7 +26,7 @@ from pipeline import storage
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import PLAN, Bank
 from pipeline.committing import commit_as_they_come
-from pipeline.encode import encode, stop_encoding
+from pipeline.encode import Stop, encode
 from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
@@ -115,9 +115,10 @@ def _encode(
         watch.show(tally, forecast, encoded)
 
     try:
-        outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger)
+        stop = Stop()
+        outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
         every, took = settings.commit_seconds, watch.commit_took
-        groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop_encoding)
+        groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
         with closing(groups):  # an interrupt that falls in between commits too
             for group in groups:
                 began = began or min(outcome.started for outcome in group)

@@ -14,6 +14,8 @@ import os
 import pickle
 import re
 import threading
+import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -34,6 +36,7 @@ WINDOW = 4000  # units handed to Ray at once: a million one-block items cost min
 UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
 READERS_A_GPU = 4  # at most: Ray Data adds readers while encoders wait; not tuned on a GPU yet
 NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
+STOP = "nextmem.stop"  # in Ray Data's context: the key of a job's Stop
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt): ")  # as a traceback's last line begins
 INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
 
@@ -87,49 +90,76 @@ class Actors:
     calls: int = 1  # of one encoder at a time, each on a thread of its own
 
 
-def encode(
-    units: Iterable[Unit], options: EncodeOptions, ledger: RemoteLedger, *, actors: Actors | None = None
-) -> Iterator[Outcome]:
-    """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time.
-
-    Raises WorkerError where a worker raises what it has no answer to.
-    """
-    _StopWhenAsked.asked.clear()
-    window = max(WINDOW, 50 * options.actors)
-    units, actors = iter(units), actors or Actors()
-    try:
-        while batch := list(itertools.islice(units, window)):
-            yield from _window(batch, options, ledger, actors)
-    except RayTaskError as error:
-        raise WorkerError(_cause(error)) from error
+_STOPS: weakref.WeakValueDictionary[str, Stop] = weakref.WeakValueDictionary()
 
 
-def stop_encoding() -> None:
-    """Have the iterator of `encode` raise soon, from any thread: nothing may ask Ray for work while it shuts down."""
-    _StopWhenAsked.asked.set()
+class Stop:
+    """Ends one `encode`, from any thread: nothing may ask Ray for work while it shuts down."""
+
+    def __init__(self) -> None:
+        self.key = uuid.uuid4().hex  # by which Ray Data's loop finds it: what a DataContext holds is copied
+        self._asked = threading.Event()
+        _STOPS[self.key] = self
+
+    def ask(self) -> None:
+        """Have the iterator of `encode` raise StoppedError soon."""
+        self._asked.set()
+
+    @property
+    def is_asked(self) -> bool:
+        return self._asked.is_set()
 
 
 class StoppedError(RuntimeError):
-    """`stop_encoding` was called."""
+    """The `stop` of this `encode` was asked."""
+
+
+def encode(
+    units: Iterable[Unit],
+    options: EncodeOptions,
+    ledger: RemoteLedger,
+    *,
+    actors: Actors | None = None,
+    stop: Stop | None = None,
+) -> Iterator[Outcome]:
+    """Outcomes of the units as they finish, in any order. Lazy: units are taken a window at a time.
+
+    Raises WorkerError where a worker raises what it has no answer to, StoppedError once `stop` is asked.
+    """
+    window = max(WINDOW, 50 * options.actors)
+    units, actors, stop = iter(units), actors or Actors(), stop or Stop()
+    try:
+        while batch := list(itertools.islice(units, window)):
+            yield from _window(batch, options, ledger, actors, stop)
+            if stop.is_asked:
+                raise StoppedError
+    except RayTaskError as error:
+        raise WorkerError(_cause(error)) from error
 
 
 class _StopWhenAsked(ExecutionCallback):
     """Ends Ray Data's loop on the loop's own thread, and the iterator that waits for it. Ray has no call for that."""
 
-    asked = threading.Event()
+    def before_execution_starts(self, executor) -> None:
+        self.stop = _STOPS[executor._data_context.get_config(STOP)]
 
     def on_execution_step(self, executor) -> None:
-        if self.asked.is_set():
-            raise StoppedError
+        if self.stop.is_asked:
+            raise SystemExit  # ends a thread without a word; Ray prints the trace of any other error
 
 
 class WorkerError(RuntimeError):
     """A reader or an encoder raised. Its whole traceback is in Ray's logs, and in this error's cause."""
 
 
-def _window(units: list[Unit], options: EncodeOptions, ledger: RemoteLedger, actors: Actors) -> Iterator[Outcome]:
+def _window(
+    units: list[Unit], options: EncodeOptions, ledger: RemoteLedger, actors: Actors, stop: Stop
+) -> Iterator[Outcome]:
     _configure()
     dataset = ray.data.from_blocks([_row(UNIT, unit) for unit in units])  # from_arrow starts a task for each
+    context = dataset.context  # a copy of its own: another dataset of this process has another
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, _StopWhenAsked]
+    context.set_config(STOP, stop.key)
     readers = READERS_A_GPU * options.actors if options.gpus else 1
     resources = {"num_gpus": 1, "num_cpus": 1} if options.gpus else {"num_cpus": options.threads}
     outcomes = dataset.map_batches(
@@ -186,4 +216,3 @@ def _configure() -> None:
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     context.max_errored_blocks = 0  # never drop
-    context.custom_execution_callback_classes = [_StopWhenAsked]

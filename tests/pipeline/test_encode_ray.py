@@ -15,7 +15,7 @@ from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import commit
-from pipeline.encode import Actors, StoppedError, UnitEncoder, UnitReader, WorkerError, encode, stop_encoding
+from pipeline.encode import Actors, Stop, StoppedError, UnitEncoder, UnitReader, WorkerError, encode
 from pipeline.rejected import rejected
 
 pytestmark = pytest.mark.ray
@@ -45,9 +45,10 @@ def dying_encoder(poison: str):
     return DyingEncoder
 
 
-def encoded(job, actors_made_of: Actors | None = None, **options):
+def encoded(job, actors_made_of: Actors | None = None, stop: Stop | None = None, **options):
     """The outcomes, committed; and the bank as a reader then finds it."""
-    outcomes = list(encode(iter(job.units), replace(job.options, **options), RemoteLedger(), actors=actors_made_of))
+    settings = replace(job.options, **options)
+    outcomes = list(encode(iter(job.units), settings, RemoteLedger(), actors=actors_made_of, stop=stop))
     commit(job.bank, [outcome.receipt for outcome in outcomes])
     return outcomes, Bank.open(job.bank.folder.uri)
 
@@ -112,23 +113,36 @@ def test_what_a_worker_has_no_answer_to_ends_the_job_with_one_line(works, ray_se
         encoded(works(TEXTS, unit_chunks=4), Actors(encoder=FailingEncoder), actors=1)
 
 
-def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_session, tmp_path):
-    """As Ctrl-C does it: whoever waits for an outcome is told, and Ray Data asks Ray for nothing more."""
-    begun = tmp_path / "begun"
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how Ray Data's loop is ended
+def test_it_can_be_ended_from_another_thread_while_nothing_comes(works, ray_session, tmp_path, capfd):
+    """As Ctrl-C does it: whoever waits for an outcome is told, and another job of the same process goes on."""
+    seen = {name: tmp_path / name for name in ("waits", "goes on", "ended")}
 
     class WaitingEncoder(UnitEncoder):
         def __call__(self, row):
-            begun.touch()
+            seen["waits"].touch()
             time.sleep(40)
 
-    job, beside = works(TEXTS, unit_chunks=4), ThreadPoolExecutor()
+    class PatientEncoder(UnitEncoder):
+        def __call__(self, row):
+            seen["goes on"].touch()
+            while not seen["ended"].exists():
+                time.sleep(0.1)
+            return super().__call__(row)
+
+    job, stop, beside = works(TEXTS, unit_chunks=4), Stop(), ThreadPoolExecutor()
     try:
-        running = beside.submit(encoded, job, Actors(encoder=WaitingEncoder), actors=1)
-        while not begun.exists():
-            assert not running.done()
+        waits = beside.submit(encoded, job, Actors(encoder=WaitingEncoder), actors=1, stop=stop)
+        goes_on = beside.submit(encoded, job, Actors(encoder=PatientEncoder), actors=1)
+        while not (seen["waits"].exists() and seen["goes on"].exists()):
+            assert not (waits.done() or goes_on.done())
             time.sleep(0.1)
-        stop_encoding()
+        stop.ask()
         with pytest.raises(StoppedError):
-            running.result(timeout=20)
+            waits.result(timeout=20)
+        seen["ended"].touch()
+        assert len(goes_on.result(timeout=60)[0]) == len(job.units)
     finally:
+        seen["ended"].touch()
         beside.shutdown(wait=False)
+    assert "Traceback" not in capfd.readouterr().err
