@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, Ray's own spelling; else Ray's workers starve while another file of tests runs beside theirs
+# Else Ray's workers starve while another file of tests runs beside theirs.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, Ray's own spelling
 
 LATENTS, WIDTH, CHUNK_TOKENS = 3, 64, 32  # of the tiny codec; its tokens are bytes
 
