@@ -26,7 +26,7 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _interval() -> float:
+def interval() -> float:
     """Seconds between two looks at a bar: in a job's log each is a line of its own."""
     return 0.5 if sys.stderr.isatty() else 15.0
 
@@ -55,7 +55,7 @@ class TrainProgress:
 
     def __init__(self, *, as_json: bool):
         self.as_json, self.held_out = as_json, None
-        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=_interval())
+        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=interval())
 
     def update(self, row: dict) -> None:
         """A row of metrics.jsonl."""
@@ -90,7 +90,7 @@ class Progress:
         self.as_json, self.total = as_json, total
         self.shown, self.start = 0, time.monotonic()
         self.bar = tqdm(
-            total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=_interval()
+            total=total, unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=interval()
         )
 
     def update(self, chunks: int, rejected: int, *, of: int) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from jobs.opened import load_bank_codec, open_bank
-from jobs.output import emit, table
+from jobs.output import emit, interval, table
 from model.tokens import text_hash
 from pipeline.bank import Bank
 from pipeline.check import Problem, problems
@@ -38,13 +38,11 @@ def run_verify(uri: str, *, sample: int | None, backbone: str | None, repair: bo
     decoded = 0
     if not found and total:
         codec = load_bank_codec(bank, backbone=backbone)
-        rows = recall(_sampled(bank, total, sample), codec)
-        bar = tqdm(
-            rows, total=min(total, sample or total), unit="chunk", desc="decoding", disable=as_json, file=sys.stderr
-        )
-        for problem in _wrong(bar, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}):
-            found.append(problem)
         decoded = min(total, sample or total)
+        looks = {"disable": as_json, "file": sys.stderr, "mininterval": interval()}
+        with tqdm(total=decoded, unit="chunk", desc="decoding", **looks) as bar:
+            rows = recall(_sampled(bank, total, sample), codec, on_decoded=bar.update)
+            found.extend(_wrong(rows, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}))
     _print(bank, total, decoded, found, damaged, dropped, as_json)
     return not found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,26 +64,36 @@ class InexactRecall(ValueError):  # noqa: N818  (it reads as what it says)
 
 
 def recall(
-    rows: Iterable[pa.RecordBatch], codec: Codec, *, patched: bool = True, batch_size: int | None = None
+    rows: Iterable[pa.RecordBatch],
+    codec: Codec,
+    *,
+    patched: bool = True,
+    batch_size: int | None = None,
+    on_decoded: Callable[[int], object] = lambda rows: None,
 ) -> Iterator[Recalled]:
     """Texts of rows (with COLUMNS at least), in their order. Streaming: WINDOW rows at a time.
 
     A row that cannot be recalled exactly comes with `exact=False`; raise InexactRecall of it, or say so otherwise.
-    With `patched=False` what the latents alone give, exact or not.
+    With `patched=False` what the latents alone give, exact or not. `on_decoded` is told of so many rows more as each
+    batch is decoded, long before a window of rows comes out.
     """
     size = batch_size or BATCH[codec.backbone.device.type]
     for window in _windows(rows):
-        yield from _recall_window(window, codec, patched, size)
+        yield from _recall_window(window, codec, patched, size, on_decoded)
 
 
-def _recall_window(rows: list[dict], codec: Codec, patched: bool, size: int) -> Iterator[Recalled]:
+def _recall_window(
+    rows: list[dict], codec: Codec, patched: bool, size: int, on_decoded: Callable[[int], object]
+) -> Iterator[Recalled]:
     found = {i: text for i, row in enumerate(rows) if (text := _without_latents(row, codec, patched)) is not None}
     latent = [i for i in range(len(rows)) if i not in found]
+    on_decoded(len(found))
     for group in batches([rows[i][schema.NUM_TOKENS] for i in latent], size):
         where = [latent[i] for i in group]
         memories = codec.recall([_stored(rows[i]) for i in where], patched=patched)
         for i, memory in zip(where, memories, strict=True):
             found[i] = codec.tokenizer.decode(memory.token_ids), memory.carried
+        on_decoded(len(group))
     for i, row in enumerate(rows):
         text, carried = found[i]
         yield Recalled(

@@ -62,6 +62,14 @@ def test_the_batch_size_does_not_change_the_text(codec, rows, batch_size):
     assert whole(found) == "".join(TEXTS) and all(row.exact for row in found)
 
 
+def test_it_is_told_of_every_row_batch_by_batch_before_the_window_comes_out(codec, rows):
+    told: list[int] = []
+    found = recall(rows.to_batches(), codec, batch_size=4, on_decoded=told.append)
+    next(found)
+    assert sum(told) == rows.num_rows and max(told) <= 4 and len(told) > 1
+    assert len(list(found)) == rows.num_rows - 1 and sum(told) == rows.num_rows
+
+
 def test_recall_is_streaming(codec, rows, monkeypatch):
     monkeypatch.setattr(decode_module, "WINDOW", 2)
     taken = []
