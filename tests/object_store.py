@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,12 +15,22 @@ import urllib.request
 from pathlib import Path
 
 from flaky_proxy import FlakyProxy
+from ports import free_ports
 from pyarrow import fs
 
 KEY, SECRET, REGION = "tester-key-id", "hush-this-is-the-secret", "eu-test-1"
 BUCKET = "tests"
 PATIENCE = 60  # seconds for the server to start on a busy machine
-PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+PORTS = (
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port.grpc",
+)
+TRIES = 3  # to start it, with other ports each time
 
 
 def weed() -> str | None:
@@ -34,17 +43,15 @@ class ObjectStore:
 
     def __init__(self, folder: Path, proxy: FlakyProxy):
         self.proxy = proxy
-        self._direct = _free_port()
         self._log = open(folder / "weed.log", "wb")  # noqa: SIM115 (open as long as the server runs)
-        self._process = subprocess.Popen(
-            self._command(folder),
-            cwd=folder,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_ends_with_us,
-        )
-        self._wait()
+        for _ in range(TRIES):
+            self._start(folder)
+            if self._is_up():
+                break
+            self._end()
+        else:
+            self._log.close()
+            raise RuntimeError(f"the S3 server did not start: {Path(self._log.name).read_text()[-2000:]}")
         proxy.upstream = self._direct
         self.files.create_dir(BUCKET)
         self._places = 0
@@ -80,15 +87,29 @@ class ObjectStore:
             return source.read()
 
     def close(self) -> None:
-        self._process.kill()  # there is nothing to keep, and it takes its time to end in good order
-        self._process.wait()
+        self._end()
         self._log.close()
 
-    def _command(self, folder: Path) -> list[str]:
+    def _start(self, folder: Path) -> None:
+        self._direct, *others = free_ports(1 + len(PORTS))
+        self._process = subprocess.Popen(
+            self._command(folder, dict(zip(PORTS, others, strict=True))),
+            cwd=folder,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_ends_with_us,
+        )
+
+    def _end(self) -> None:
+        self._process.kill()  # there is nothing to keep, and it takes its time to end in good order
+        self._process.wait()
+
+    def _command(self, folder: Path, ports: dict[str, int]) -> list[str]:
         who = {"name": "tests", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
         (folder / "identities.json").write_text(json.dumps({"identities": [who]}))
-        (folder / "data").mkdir()
-        flags = {name: _free_port() for name in (*PORTS, "s3.port.grpc")} | {
+        (folder / "data").mkdir(exist_ok=True)
+        flags = ports | {
             "s3.port": self._direct,
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
@@ -105,24 +126,20 @@ class ObjectStore:
         options = [f"-{name}={value}" for name, value in flags.items()]
         return [weed(), "-logtostderr=true", "server", "-filer", "-s3", *options]
 
-    def _wait(self) -> None:
+    def _is_up(self) -> bool:
+        """Once it is; False where it ended, as it does where another has taken one of its ports, or takes too long."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self._process.poll() is None:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self._direct}/", timeout=2)
             except urllib.error.HTTPError:  # it asks for a signature: it is up
-                return
+                return True
             except OSError:
                 time.sleep(0.1)
-        raise RuntimeError(f"the S3 server did not start: {Path(self._log.name).read_text()[-2000:]}")
+        return False
 
 
 def _ends_with_us() -> None:
     """A test run that is killed closes nothing: on Linux the kernel then ends the server."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]

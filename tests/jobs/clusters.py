@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 import requests
+from ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
@@ -34,11 +35,11 @@ class RayCluster:
     def __init__(self):
         self.token = uuid.uuid4().hex
         self.starts: list[_Start] = []
-        port, dashboard = _free_port(), _free_port()
+        port, dashboard, client = free_ports(3)
         self.url, self.address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}"
         self._start(
             *("--head", "--port", port, "--dashboard-port", dashboard, "--num-cpus", 0, "--num-gpus", 0),
-            *("--ray-client-server-port", _free_port()),
+            *("--ray-client-server-port", client),
         )
         try:
             self.wait_for(nodes=1)
@@ -109,7 +110,7 @@ class _Start:
         self.folder = tempfile.mkdtemp(prefix="nm", dir="/tmp")  # short: a socket's path holds 107 characters
         words = [
             *(RAY, "start", *self.arguments, "--node-ip-address", "127.0.0.1", "--temp-dir", self.folder, "--block"),
-            *("--object-store-memory", "150000000", "--dashboard-agent-listen-port", str(_free_port())),
+            *("--object-store-memory", "150000000", "--dashboard-agent-listen-port", str(free_ports(1)[0])),
             *("--min-worker-port", "0", "--max-worker-port", "0", "--disable-usage-stats"),
         ]
         with open(Path(self.folder) / "start.log", "w") as log:
@@ -158,9 +159,3 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
+from ports import free_ports
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.cli import main
@@ -109,9 +109,7 @@ def story(tmp_path_factory):
     lines = [json.dumps(row) + "\n" for row in rows]
     corpus, bank, log_file = folder / "corpus.jsonl", folder / "bank", folder / "driver.log"
     corpus.write_text("".join("not JSON\n" + line for line in lines))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     settings = {"unit_chunks": 8, "commit_seconds": 3, "metrics_port": port, "log_file": log_file, "threads": 1}
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", "encode", corpus, bank, "--backbone", "tiny-llama", "--actors", "1"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
 import torch
+from ports import free_ports
 from runs import fresh, invoke, losses, passages
 
 from jobs.run_folder import RunFolder
@@ -74,9 +74,7 @@ def started(whole: Path, run: Path, **settings) -> Path:
 
 
 def in_workers(run: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     torch.multiprocessing.spawn(_worker, (run, port), nprocs=WORKERS)
 
 
