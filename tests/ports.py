@@ -9,7 +9,7 @@ from contextlib import ExitStack
 def free_ports(count: int) -> list[int]:
     """So many different ones: a port that is let go at once may be given again to whoever asks next.
 
-    Any of them may be taken before it is used; whoever starts a server on one tries again.
+    Any of them may be taken by another process before it is used.
     """
     with ExitStack() as held:
         probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
