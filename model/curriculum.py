@@ -81,13 +81,17 @@ class Place:
     cap: int  # steps of this sub-stage at most
     best: float | None = None  # lowest held-out loss of this sub-stage
     stale: int = 0  # looks since it last fell
+    planned: int | None = None  # the cap that the settings gave this sub-stage; None: of an older version
+    falls_from: int | None = None  # step of this sub-stage from which on the rate falls to its end; None: not yet
 
     @property
     def is_done(self) -> bool:
         return self.stage > 2
 
     def name(self) -> str:
-        return "stage 1" if self.stage == 1 else f"sub-stage {self.substage}" if self.stage == 2 else "the end"
+        """As a person reads it."""
+        where = "stage 1" if self.stage == 1 else f"sub-stage {self.substage}" if self.stage == 2 else "the end"
+        return where if self.falls_from is None else f"{where}, in its decay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +108,33 @@ class Curriculum:
         return self._enter(1 if self.config.stages != "2" else 2, step=0)
 
     def resumed(self, place: Place) -> Place:
-        """A checkpoint's place under these settings, which may have changed since: unless a plateau has ended it, its
-        sub-stage ends at their cap, or with the next step where that is past."""
-        if place.is_done or (self.config.patience and place.stale >= self.config.patience):
+        """A checkpoint's place under these settings, which may have changed since.
+
+        A sub-stage whose end has begun goes on to that end, unless the settings now give it another cap. Otherwise it
+        ends at their cap, or with the next step where that is past, and its decay begins as they say.
+        """
+        planned = self._cap(place.substage)
+        stable = bool(self.config.patience) and place.stale >= self.config.patience
+        ending = stable or place.falls_from is not None
+        if place.is_done or (ending and place.planned in (None, planned)):
             return place
-        return dataclasses.replace(place, cap=max(self._cap(place.substage), place.substage_step + 1))
+        return dataclasses.replace(
+            place,
+            cap=max(planned, place.substage_step + 1),
+            stale=0 if ending else place.stale,
+            planned=planned,
+            falls_from=None,
+        )
 
     def after_step(self, place: Place) -> Place:
-        """One step further; the sub-stage ends at its cap."""
-        return dataclasses.replace(
+        """One step further; the sub-stage ends at its cap, and its last steps are its decay."""
+        place = dataclasses.replace(
             place, step=place.step + 1, stage_step=place.stage_step + 1, substage_step=place.substage_step + 1
         )
+        falls_from = self._falls_from(place)
+        if falls_from is None or place.substage_step < falls_from:
+            return place
+        return dataclasses.replace(place, falls_from=falls_from)
 
     def looks_due(self, place: Place) -> bool:
         """Whether the held-out loss is to be measured here: every `eval_every` steps and at the cap."""
@@ -125,14 +145,16 @@ class Curriculum:
     def after_look(self, place: Place, loss: float) -> Place:
         """The plateau rule: `patience` looks in a row that do not lower the best held-out loss by `plateau` of itself.
 
-        The last sub-stage then still gets its decay.
+        The last sub-stage then still gets its decay, during which no look ends it.
         """
         falls = place.best is None or loss < place.best - max(self.config.plateau * place.best, LOSS_FLOOR)
         stale = 0 if falls else place.stale + 1
         place = dataclasses.replace(place, best=loss if falls else place.best, stale=stale)
-        if self.config.patience and stale >= self.config.patience:
+        if self.config.patience and stale >= self.config.patience and place.falls_from is None:
             rest = self.config.decay_steps if self._is_last(place) else 0
-            place = dataclasses.replace(place, cap=min(place.cap, place.substage_step + rest))
+            place = dataclasses.replace(
+                place, cap=place.substage_step + rest, falls_from=place.substage_step if rest else None
+            )
         return place
 
     def ended(self, place: Place) -> bool:
@@ -144,8 +166,7 @@ class Curriculum:
             return self._enter(3 if self.config.stages == "1" else 2, step=place.step)
         if place.substage == self.num_latents:
             return Place(3, place.substage, place.step, 0, 0, 0)
-        following = place.substage + 1
-        return Place(2, following, place.step, place.stage_step, 0, self._cap(following))
+        return self._at(2, place.substage + 1, step=place.step, stage_step=place.stage_step)
 
     def steps_left(self, place: Place) -> int:
         """At most, from here on: what an ETA is made of."""
@@ -158,22 +179,32 @@ class Curriculum:
     def learning_rate(self, place: Place) -> float:
         """Warm-up at the start of a stage, constant, and a linear fall to a tenth at the very end."""
         warm = min(1.0, (place.stage_step + 1) / (self.config.warmup_steps + 1))
-        left = place.cap - place.substage_step
-        cool = 1.0
-        if self.config.decay_steps and self._is_last(place):
-            cool = max(0.1, min(1.0, left / self.config.decay_steps))
+        cool, falls_from = 1.0, self._falls_from(place)
+        if falls_from is not None:
+            left = (place.cap - place.substage_step) / (place.cap - falls_from)
+            cool = max(0.1, min(1.0, left))
         return self.config.learning_rate * warm * cool
+
+    def _falls_from(self, place: Place) -> int | None:
+        """Where the decay of this sub-stage began, or will begin, or began before its first step."""
+        if place.falls_from is not None:
+            return place.falls_from
+        return place.cap - self.config.decay_steps if self.config.decay_steps and self._is_last(place) else None
 
     def _is_last(self, place: Place) -> bool:
         return place.substage == self.num_latents or (place.stage == 1 and self.config.stages == "1")
 
     def _enter(self, stage: int, *, step: int) -> Place:
         if stage == 1:
-            return Place(1, 0, step, 0, 0, self._cap(0))
+            return self._at(1, 0, step=step)
         if stage == 3:
             return Place(3, 0, step, 0, 0, 0)
         first = self.num_latents if self.config.curriculum == "all_at_once" else self.config.first_substage
-        return Place(2, first, step, 0, 0, self._cap(first))
+        return self._at(2, first, step=step)
+
+    def _at(self, stage: int, substage: int, *, step: int, stage_step: int = 0) -> Place:
+        cap = self._cap(substage)
+        return Place(stage, substage, step, stage_step, 0, cap, planned=cap)
 
     def _cap(self, substage: int) -> int:
         config = self.config

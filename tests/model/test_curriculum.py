@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from model.curriculum import Curriculum, Place, TrainConfig
@@ -68,6 +70,61 @@ def test_a_resumed_sub_stage_ends_where_the_settings_now_say():
     assert after.resumed(stable) == stable
     done = Place(3, 2, 8, 0, 0, 0)
     assert after.resumed(done) == done
+
+
+def in_decay(curriculum: Curriculum, losses: dict[int, float], until: int) -> Place:
+    """Where a run of stage 2 alone stands after so many steps, looked at as it would be."""
+    place = curriculum.start()
+    while place.substage_step < until:
+        place = curriculum.after_step(place)
+        if curriculum.looks_due(place):
+            place = curriculum.after_look(place, losses[place.substage_step])
+    return place
+
+
+PLATEAU = {"stages": "2", "substage_steps": 5000, "eval_every": 100, "patience": 2, "warmup_steps": 0}
+STABLE_AT_300 = {100: 1.0, 200: 1.0, 300: 1.0, 400: 0.5}  # and falling again in its decay
+
+
+def test_a_run_killed_in_its_decay_goes_on_in_it():
+    curriculum = Curriculum(TrainConfig(**PLATEAU, decay_steps=200), 1)
+    place = in_decay(curriculum, STABLE_AT_300, until=400)
+    assert (place.cap, place.stale) == (500, 0)  # a loss that falls in the decay is no new beginning
+    resumed = curriculum.resumed(Place(**dataclasses.asdict(place)))
+    assert resumed == place
+    assert curriculum.learning_rate(resumed) == pytest.approx(curriculum.config.learning_rate / 2)
+    assert "in its decay" in resumed.name()
+
+
+def test_settings_that_leave_the_cap_alone_leave_a_decay_alone():
+    """A shorter decay, asked for in the midst of a longer one, would send the rate up again."""
+    place = in_decay(Curriculum(TrainConfig(**PLATEAU, decay_steps=200), 1), STABLE_AT_300, until=400)
+    for changed in ({"decay_steps": 20}, {"decay_steps": 0}, {"decay_steps": 200, "patience": 0}):
+        after = Curriculum(TrainConfig(**(PLATEAU | changed)), 1)
+        resumed = after.resumed(place)
+        assert resumed == place
+        assert after.learning_rate(resumed) == pytest.approx(after.config.learning_rate / 2)
+
+
+@pytest.mark.parametrize("losses", [STABLE_AT_300, {step: 1e6 / step for step in range(100, 5000, 100)}])
+def test_another_cap_opens_an_end_that_had_begun(losses):
+    """By a plateau or by the cap: who asks for more steps gets them, at the rate of the settings."""
+    until = 400 if losses is STABLE_AT_300 else 4900
+    place = in_decay(Curriculum(TrainConfig(**PLATEAU, decay_steps=200), 1), losses, until)
+    after = Curriculum(TrainConfig(**(PLATEAU | {"substage_steps": 9000}), decay_steps=200), 1)
+    resumed = after.resumed(place)
+    assert (resumed.cap, resumed.stale, resumed.falls_from) == (9000, 0, None)
+    assert after.learning_rate(resumed) == after.config.learning_rate
+    assert after.resumed(resumed) == resumed
+
+
+def test_a_decay_by_the_cap_falls_to_a_tenth():
+    curriculum = Curriculum(TrainConfig(stages="2", substage_steps=10, decay_steps=5, patience=0, warmup_steps=0), 1)
+    place, rates = curriculum.start(), []
+    while not curriculum.ended(place):
+        rates.append(curriculum.learning_rate(place) / curriculum.config.learning_rate)
+        place = curriculum.after_step(place)
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 
 def test_the_rate_warms_up_at_each_stage():
