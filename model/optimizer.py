@@ -14,24 +14,33 @@ BETAS, EPSILON = (0.9, 0.95), 1e-8
 
 
 class MasterAdamW:
-    """The order of `parameters` is the order of the vector; it must be the same on every worker and after a resume."""
+    """The order of `parameters` is the order of the vector; it must be the same on every worker and after a resume.
 
-    def __init__(self, parameters: dict[str, nn.Parameter], *, weight_decay: float, clip: float):
+    `neutral`: what weight decay draws a parameter of this name towards; 0 where none is given.
+    """
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        *,
+        weight_decay: float,
+        clip: float,
+        neutral: dict[str, float] | None = None,
+    ):
         self.parameters = list(parameters.values())
         self.weight_decay, self.clip = weight_decay, clip
+        self.neutral = [(neutral or {}).get(name, 0.0) for name in parameters]
         self.master_N = torch.cat([p.detach().float().flatten() for p in self.parameters])
         self.mean_N, self.square_N = torch.zeros_like(self.master_N), torch.zeros_like(self.master_N)
         self.steps = 0
 
-    def take_gradient(self) -> torch.Tensor:
-        """float32 [N]: the gradients added up by backward, which are cleared."""
-        flat = [
-            torch.zeros_like(p, dtype=torch.float32).flatten() if p.grad is None else p.grad.float().flatten()
-            for p in self.parameters
-        ]
-        for parameter in self.parameters:
-            parameter.grad = None
-        return torch.cat(flat)
+    def add_gradient(self, sum_N: torch.Tensor) -> None:
+        """Add to float32 [N] what one backward has left, and clear it: a sum in the model's bfloat16 would round with
+        every micro-batch."""
+        for parameter, piece in zip(self.parameters, self._pieces(sum_N), strict=True):
+            if parameter.grad is not None:
+                piece.add_(parameter.grad.flatten())
+                parameter.grad = None
 
     def step(self, gradient_N: torch.Tensor, learning_rate: float) -> None:
         """One update of masters and model, with the gradient's norm held to `clip`."""
@@ -42,7 +51,8 @@ class MasterAdamW:
         self.square_N.mul_(BETAS[1]).addcmul_(gradient_N, gradient_N, value=1 - BETAS[1])
         mean_N = self.mean_N / (1 - BETAS[0] ** self.steps)
         deviation_N = (self.square_N / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
-        self.master_N.mul_(1 - learning_rate * self.weight_decay).addcdiv_(mean_N, deviation_N, value=-learning_rate)
+        self._decay(learning_rate * self.weight_decay)
+        self.master_N.addcdiv_(mean_N, deviation_N, value=-learning_rate)
         self._to_model()
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -64,8 +74,17 @@ class MasterAdamW:
         self.steps = int(tensors["optimizer.steps"])
         self._to_model()
 
+    def _decay(self, share: float) -> None:
+        """So much of the way to where a parameter does nothing."""
+        if share:
+            for piece, neutral in zip(self._pieces(self.master_N), self.neutral, strict=True):
+                piece.mul_(1 - share).add_(share * neutral)
+
     @torch.no_grad()
     def _to_model(self) -> None:
-        pieces = self.master_N.split([p.numel() for p in self.parameters])
-        for parameter, piece in zip(self.parameters, pieces, strict=True):
+        for parameter, piece in zip(self.parameters, self._pieces(self.master_N), strict=True):
             parameter.copy_(piece.view_as(parameter))
+
+    def _pieces(self, vector_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Views, a parameter each."""
+        return vector_N.split([p.numel() for p in self.parameters])

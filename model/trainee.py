@@ -24,6 +24,8 @@ from model.latents import decoder_start
 from model.sharding import shard_layers
 from model.untrained import base_marker, latents_of
 
+NEUTRAL = {"gain": 1.0}  # of what trains, by name: where it changes nothing. Of adapters and marker that is 0
+
 
 class Trainee:
     """A codec in the making. Its gain is measured when stage 2 begins.

@@ -17,7 +17,7 @@ from model.batches import batches
 from model.curriculum import Curriculum, Place, TrainConfig
 from model.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
 from model.optimizer import MasterAdamW
-from model.trainee import Trainee
+from model.trainee import NEUTRAL, Trainee
 from model.untrained import calibrate, latents_of
 
 
@@ -88,7 +88,9 @@ class Trainer:
 
     def make_optimizer(self, place: Place) -> None:
         named = self.trainee.train(place.stage, self.config.trains)
-        self.optimizer = MasterAdamW(named, weight_decay=self.config.weight_decay, clip=self.config.clip)
+        self.optimizer = MasterAdamW(
+            named, weight_decay=self.config.weight_decay, clip=self.config.clip, neutral=NEUTRAL
+        )
 
     def calibrate(self, held_out: Sequence[np.ndarray], substage: int) -> None:
         """Measure each channel's mean and deviation over the latents trained so far: the quantiser stands on them."""
@@ -98,19 +100,25 @@ class Trainer:
     def step(self, chunks: Sequence[np.ndarray], place: Place) -> Measured:
         """One update from a global batch. Raises LossError, on every worker and before anything is changed."""
         labels = sum(len(chunk) + 1 for chunk in chunks)
-        sums = torch.zeros(2, device=self.trainee.backbone.device)
-        for batch in self._micro_batches(chunks):
-            scored = self._score(batch, place)
-            (scored.loss / labels).backward()
-            sums += torch.stack([scored.loss.detach(), scored.correct])
-        gradient_N = self.optimizer.take_gradient()
-        total = self.group.sum_(torch.cat([gradient_N, sums.to(gradient_N)]))
+        total = self.group.sum_(self.gradient(chunks, place))
         gradient_N, (loss, correct) = total[:-2], total[-2:].tolist()
         norm = float(gradient_N.norm())
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise LossError(f"the loss is {loss / labels} and the gradient's norm {norm} at step {place.step}")
         self.optimizer.step(gradient_N, self.curriculum.learning_rate(place))
         return Measured(loss / labels, correct / labels, labels, norm)
+
+    def gradient(self, chunks: Sequence[np.ndarray], place: Place) -> torch.Tensor:
+        """float32 [N + 2]: of this worker's part of a global batch, micro-batches added up, the gradient of its share of
+        the mean loss; then the sum of losses and the number of labels that are right."""
+        labels = sum(len(chunk) + 1 for chunk in chunks)
+        total = torch.zeros(len(self.optimizer.master_N) + 2, device=self.trainee.backbone.device)
+        for batch in self._micro_batches(chunks):
+            scored = self._score(batch, place)
+            (scored.loss / labels).backward()
+            self.optimizer.add_gradient(total[:-2])
+            total[-2:] += torch.stack([scored.loss.detach(), scored.correct])
+        return total
 
     @torch.no_grad()
     def look(self, chunks: Sequence[np.ndarray], place: Place, *, plain: bool = False) -> Measured:

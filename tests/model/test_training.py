@@ -13,6 +13,7 @@ from model.adapters import adapter_tensors
 from model.backbone import load_backbone
 from model.config import CodecConfig
 from model.curriculum import Place, TrainConfig
+from model.optimizer import MasterAdamW
 from model.sampling import write_sample
 from model.trainee import Trainee
 from model.training import LossError, Trainer, step_flop
@@ -96,6 +97,48 @@ def test_micro_batches_change_only_rounding(place):
         made.loss = made.step(CHUNKS, place)
     assert cut.loss.loss == pytest.approx(whole.loss.loss, rel=1e-5)
     assert cut.loss.gradient_norm == pytest.approx(whole.loss.gradient_norm, rel=1e-4)
+
+
+def test_micro_batches_in_bf16_add_up_in_float32():
+    """Each alone, the very sum of their gradients; added up in bf16 it would be off by a hundredth of its length."""
+    made = trainer(precision="bf16", trains="both", micro_batch=1)
+    made.enter(stage2(3), CHUNKS)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in made.trainee.wrapped.named_parameters():
+        if "lora_B" in name:  # at zero LoRA's A has no gradient
+            parameter.data.normal_(0, 0.05, generator=generator)
+    chunks = [np.random.default_rng(i).integers(3, 259, size=16) for i in range(32)]
+    alone = [made.gradient([chunk], stage2(3))[:-2] / len(chunks) for chunk in chunks]
+    added, rounded = torch.zeros_like(alone[0]), torch.zeros_like(alone[0]).bfloat16()
+    for gradient_N in alone:
+        added, rounded = added + gradient_N, rounded + gradient_N.bfloat16()
+    one_by_one = made.gradient(chunks, stage2(3))[:-2]
+    assert torch.equal(one_by_one, added)
+    assert (rounded.float() - added).norm() > 5e-3 * added.norm()
+    made.config = dataclasses.replace(made.config, micro_batch=32)
+    at_once = made.gradient(chunks, stage2(3))[:-2]
+    assert (one_by_one - at_once).norm() < 0.7 * (rounded.float() - at_once).norm()
+
+
+def test_gradients_of_one_backward_after_another_add_up_exactly():
+    """In bf16 256 + 1 is 256."""
+    parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    optimizer, sum_N = MasterAdamW({"x": parameter}, weight_decay=0.0, clip=1.0), torch.zeros(3)
+    for value in (256.0, 1.0, 1.0):
+        (parameter * value).sum().backward()
+        optimizer.add_gradient(sum_N)
+    assert sum_N.tolist() == [258.0] * 3 and parameter.grad is None
+
+
+def test_weight_decay_draws_each_part_to_where_it_does_nothing():
+    made = trainer(gain="learned", trains="both", weight_decay=0.5)
+    made.enter(stage2(), CHUNKS)
+    made.trainee.factor_D.data.fill_(3.0)
+    made.trainee.delta_D.data.fill_(3.0)
+    made.make_optimizer(stage2())
+    made.optimizer.step(torch.zeros_like(made.optimizer.master_N), learning_rate=1.0)
+    assert torch.allclose(made.trainee.factor_D, torch.full((64,), 2.0))
+    assert torch.allclose(made.trainee.delta_D, torch.full((64,), 1.5))
 
 
 @pytest.mark.parametrize("place", [Place(1, 0, 0, 0, 0, 9), stage2(3)])
