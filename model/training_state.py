@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safetensors + JSON, written whole, then pointed to by an atomically replaced latest.json.
+"""Checkpoints of a run: safetensors + JSON, written whole and then renamed into place, so that its name is all it takes.
 
 A torn one (its hash differs, a file is missing) is passed over for the one before it, and said. Nothing random is drawn
 in a step, so adapters, marker, gain, optimizer and place are all that an exact resume needs.
@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from model.codec_folder import file_hash
 from model.curriculum import Place
 
-STATE, TENSORS, LATEST = "state.json", "state.safetensors", "latest.json"
+STATE, TENSORS = "state.json", "state.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,10 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def write(self, place: Place, tensors: dict[str, torch.Tensor]) -> Path:
-        """Raises OSError, a full disk say, and leaves the earlier checkpoints as they were."""
+        """Raises OSError, a full disk say, and leaves the earlier checkpoints as they were.
+
+        Those of later steps go: the run went back before them, because they are torn.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{place.step:08d}-{place.stage}-{place.substage:02d}"
         temporary = Path(tempfile.mkdtemp(prefix=".writing.", dir=self.folder))
@@ -49,12 +52,11 @@ class Checkpoints:
             _write(temporary / STATE, json.dumps(state).encode())
             shutil.rmtree(target, ignore_errors=True)  # the same place, reached again after a resume
             temporary.rename(target)
-            _write(self.folder / f".{LATEST}", json.dumps({"checkpoint": target.name}).encode())
-            os.replace(self.folder / f".{LATEST}", self.folder / LATEST)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        for old in self._all()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        upto = [folder for folder in self._all() if folder.name <= target.name]
+        for other in set(self._all()) - set(upto[-self.keep :]):
+            shutil.rmtree(other, ignore_errors=True)
         return target
 
     def read(self, say: Callable[[str], None]) -> Saved | None:
@@ -67,14 +69,11 @@ class Checkpoints:
         return None
 
     def latest(self) -> str | None:
-        """Name of the checkpoint that latest.json points to."""
-        try:
-            return json.loads((self.folder / LATEST).read_text())["checkpoint"]
-        except (OSError, ValueError, KeyError):
-            return None
+        """Name of the newest checkpoint, whole or not."""
+        return max((folder.name for folder in self._all()), default=None)
 
     def _all(self) -> list[Path]:
-        """Oldest first. One that was renamed into place but not yet pointed to is as whole as any."""
+        """Oldest first."""
         return sorted(self.folder.glob("[0-9]*-[0-9]-[0-9]*"))
 
 

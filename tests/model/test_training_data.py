@@ -8,7 +8,7 @@ import torch
 
 from model.curriculum import Place
 from model.passages import Passages, Sampler, write_passages
-from model.training_state import LATEST, TENSORS, Checkpoints
+from model.training_state import TENSORS, Checkpoints
 
 LENGTHS = np.random.default_rng(0).integers(16, 129, size=1003)
 
@@ -76,10 +76,15 @@ def test_a_torn_checkpoint_is_passed_over_and_said(tmp_path, break_it):
     assert len(said) == 1 and "00000030-1-00 is torn" in said[0]
 
 
-def test_a_torn_pointer_loses_nothing(tmp_path):
-    made = checkpoints(tmp_path)
-    (tmp_path / LATEST).write_text('{"check')
-    assert made.read(pytest.fail).place.step == 30
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_is_written_after_a_torn_checkpoint_is_what_is_read(tmp_path, keep):
+    """The torn one, of a later step, neither takes the place of a good one nor comes back."""
+    checkpoints(tmp_path)
+    made = Checkpoints(tmp_path, keep=keep)
+    (tmp_path / made.latest() / TENSORS).write_bytes(b"torn")
+    made.write(Place(1, 0, 25, 25, 25, 100), {"x": torch.zeros(1)})
+    assert made.read(pytest.fail).place.step == 25 and made.latest().startswith("00000025")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000020-1-00", "00000025-1-00"][-keep:]
 
 
 def test_a_checkpoint_that_was_being_written_is_not_there(tmp_path):
