@@ -24,6 +24,9 @@ from model.weights import find_weights
 from pipeline.passages import prepare_passages
 
 MAX_FAILURES = 5  # of workers; each goes on from the last checkpoint
+MAY_DIFFER = (  # from the codec of --init: what its weights do not depend on, and what is measured anew at the end
+    "chunk_tokens", "num_latents", "quantiser", "pooling", "max_embedding_width", "load_in_4bit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,11 @@ def _require_fit(asked: RunSettings) -> None:
     start = read_settings(asked.init)
     if start["backbone_fingerprint"] != find_weights(asked.backbone).fingerprint:
         raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
-    measured = ("latent_gain",) if asked.train.stages == "2" else ()  # else it is measured when stage 2 begins
-    for name in ("lora_rank", "lora_targets", "marker_word", *measured):
-        found, wanted = start["config"][name], getattr(asked.codec, name)
-        if found != wanted:
+    measured = () if asked.train.stages == "2" else ("latent_gain",)  # when stage 2 begins
+    before = CodecConfig.from_dict(start["config"]).as_dict()
+    for name, wanted in asked.codec.as_dict().items():
+        found = before[name]
+        if found != wanted and name not in (*MAY_DIFFER, *measured):
             raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
 
 
