@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +66,12 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.config} is damaged or of another version: {error!r}. Name a new folder.") from None
 
-    def adopt(self, asked: RunSettings, *, change: bool) -> RunSettings:
-        """Make the folder, or check that what is asked for is what it holds; with `change` what may change does.
+    def has_begun(self) -> bool:
+        """Whether anything was measured. From then on it is a run, whatever ends it."""
+        return self.metrics.exists() and self.metrics.stat().st_size > 0
+
+    def check(self, asked: RunSettings, *, change: bool) -> None:
+        """Whether what is asked for is what the folder holds; with `change` some of it may differ.
 
         Raises ValueError naming every setting that differs.
         """
@@ -79,10 +85,45 @@ class RunFolder:
                 raise ValueError(f"{self.path} is a run of other settings, which cannot change: {said}. New folder?")
             if not change:
                 raise ValueError(f"{self.path} is a run of other settings: {said}. --change goes on with the new ones.")
-        if held != asked:
+
+    def adopt(self, asked: RunSettings, *, change: bool) -> None:
+        """Make the folder, or take over what may change. Raises what `check` does."""
+        self.check(asked, change=change)
+        if self.settings() != asked:
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(self.config, json.dumps(asked.as_dict(), indent=2) + "\n")
-        return asked
+
+    @contextmanager
+    def kept_if_begun(self) -> Iterator[None]:
+        """Around a start: one that ends before anything is measured leaves the place as it was, and so the next start
+        free. A run that was there before stays, and so does one that another process holds."""
+        existed, was_run = self.path.exists(), self.config.exists()
+        found = [path for path in self._may_leave() if path.exists()]
+        try:
+            yield
+        finally:
+            if not was_run and not self.has_begun() and self._is_free():
+                for path in self._may_leave():
+                    if path not in found:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                if not existed and self.path.exists() and not any(self.path.iterdir()):
+                    self.path.rmdir()
+
+    def _may_leave(self) -> list[Path]:
+        names = ("checkpoints", "tensorboard", "ray", ".lock")
+        return [self.config, self.metrics, self.error, self.data, *(self.path / name for name in names)]
+
+    def _is_free(self) -> bool:
+        """Whether no process trains here."""
+        if not self.path.exists():
+            return True
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        lock.release()
+        return True
 
     def checkpoints(self, keep: int) -> Checkpoints:
         return Checkpoints(self.path / "checkpoints", keep=keep)

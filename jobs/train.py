@@ -17,9 +17,9 @@ from jobs.run_folder import RunFolder, RunSettings
 from jobs.settings import apply_settings
 from model.codec_folder import read_settings
 from model.config import CodecConfig
-from model.curriculum import TrainConfig
+from model.curriculum import Curriculum, TrainConfig
 from model.embedded import EMBEDDED
-from model.passages import CARD
+from model.passages import VERSION, data_version
 from model.weights import find_weights
 from pipeline.passages import prepare_passages
 
@@ -60,12 +60,19 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
     if job.export is not None:
         _export(job, run)
         return True
-    settings = run.adopt(_asked(job, run.settings(), run.path), change=job.change)
+    settings = _asked(job, run.settings(), run.path)
+    run.check(settings, change=job.change)
     if run.codec.exists():
         _say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
         return True
-    if not (run.data / CARD).exists():
-        _prepare(run, settings)
+    with run.kept_if_begun():
+        if _data_wanted(run, job.change):
+            _prepare(run, settings)
+        run.adopt(settings, change=job.change)
+        return _trained(job, run, as_json)
+
+
+def _trained(job: TrainJob, run: RunFolder, as_json: bool) -> bool:
     deadline = None if job.minutes is None else time.time() + 60 * job.minutes
     run.error.unlink(missing_ok=True)
     progress = TrainProgress(as_json=as_json)
@@ -107,7 +114,8 @@ def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
 
 
 def _require_fit(asked: RunSettings) -> None:
-    """Refuse a start codec of another shape, or of another backbone."""
+    """Refuse a plan without an end, and a start codec of another shape or of another backbone."""
+    Curriculum(asked.train, asked.codec.num_latents)
     if asked.init is None:
         return
     start = read_settings(asked.init)
@@ -119,6 +127,21 @@ def _require_fit(asked: RunSettings) -> None:
         found = before[name]
         if found != wanted and name not in (*MAY_DIFFER, *measured):
             raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
+
+
+def _data_wanted(run: RunFolder, change: bool) -> bool:
+    """Whether the passages are to be read. ValueError for data that a run must not be mixed with."""
+    version = data_version(run.data)
+    if version is None and run.data.exists():
+        raise ValueError(f"{run.data} exists and is no data of a run: name another folder for the run")
+    if version is None or run.settings() is None:  # data alone are what a start left that was killed
+        return True
+    if version != VERSION and not change:
+        raise ValueError(
+            f"the chunks in {run.data} were cut otherwise than encoding cuts now (data of version {version}, not "
+            f"{VERSION}). --change reads the passages again and goes on with those; or name a new folder, with --init"
+        )
+    return version != VERSION
 
 
 def _prepare(run: RunFolder, settings: RunSettings) -> None:

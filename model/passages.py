@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 TOKENS, OFFSETS, CARD = "tokens.npy", "offsets.npy", "data.json"
+VERSION = 2  # of the data: 1 was cut every so many ids, not where encoding cuts
 WINDOW = 64  # batches that are drawn together and sorted by length: long enough to group, short enough to stay random
 
 
@@ -54,15 +56,29 @@ class Passages:
         return [self.chunk(i) for i in range(self.held_out)]
 
 
+def data_version(folder: Path) -> int | None:
+    """Which VERSION wrote the folder; None where no data lies there."""
+    try:
+        return json.loads((folder / CARD).read_text()).get("version", 1)
+    except FileNotFoundError:
+        return None
+
+
 def write_passages(chunks: Sequence[np.ndarray], folder: Path, *, held_out: int, card: dict) -> None:
-    """The folder appears whole. `card`: what a person may want to know of the data."""
+    """The folder appears whole, in place of data that lay there. `card`: what a person may want to know of the data."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    np.save(temporary / TOKENS, np.concatenate(chunks).astype(np.int32))
-    np.save(temporary / OFFSETS, np.concatenate([[0], np.cumsum([len(c) for c in chunks])]).astype(np.int64))
-    (temporary / CARD).write_text(json.dumps(card | {"held_out": held_out, "chunks": len(chunks)}, indent=2) + "\n")
-    os.chmod(temporary, 0o755)
-    temporary.rename(folder)
+    card = card | {"version": VERSION, "held_out": held_out, "chunks": len(chunks)}
+    try:
+        np.save(temporary / TOKENS, np.concatenate(chunks).astype(np.int32))
+        np.save(temporary / OFFSETS, np.concatenate([[0], np.cumsum([len(c) for c in chunks])]).astype(np.int64))
+        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        os.chmod(temporary, 0o755)
+        if data_version(folder) is not None:
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class Sampler:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 SEGMENT_CHARS = 1_000_000  # a longer document is tokenised in pieces, so that memory does not grow with it
 ZERO_WIDTH_JOINER = "\u200d"
@@ -64,10 +64,6 @@ class TextTokenizer:
         """Token ids of `text`; `<|endoftext|>` written out in it is text like any other."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on every core where the tokenizer may."""
-        return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
-
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, specials included; bytes that are no UTF-8 come back as U+FFFD."""
         return self._backend.decode(list(map(int, token_ids)), skip_special_tokens=False)
@@ -76,24 +72,20 @@ class TextTokenizer:
         """Chunks of at most `limit` tokens whose texts concatenate to `text`. Empty text gives none."""
         position = 0
         for offset, segment in _segments(text):
-            for start, end, ids in self._cut(segment, limit):
+            encoding = self._backend.encode(segment, add_special_tokens=False)
+            for start, end, ids in _cut(segment, encoding, limit):
                 lossy = self.decode(ids) != segment[start:end]
                 yield TokenChunk(position, offset + start, offset + end, ids, lossy)
                 position += 1
 
-    def _cut(self, text: str, limit: int) -> Iterator[tuple[int, int, np.ndarray]]:
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        ids = np.array(encoding.ids, dtype=np.int32)
-        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-        if len(ids) == 0:  # a tokenizer that drops the whole text: it is kept as text, in one lossy chunk
-            yield 0, len(text), ids
-            return
-        first, char = 0, 0
-        while first < len(ids):
-            last = _boundary(text, offsets, first, limit)
-            end = len(text) if last == len(ids) else int(offsets[last, 0])
-            yield char, end, ids[first:last]
-            first, char = last, end
+    def cut_many(self, texts: Sequence[str], limit: int) -> list[list[np.ndarray]]:
+        """Token ids of the chunks of each text, those that have any; on every core where the tokenizer may."""
+        segments = [(i, segment) for i, text in enumerate(texts) for _, segment in _segments(text)]
+        encodings = self._backend.encode_batch([segment for _, segment in segments], add_special_tokens=False)
+        cut: list[list[np.ndarray]] = [[] for _ in texts]
+        for (i, segment), encoding in zip(segments, encodings, strict=True):
+            cut[i] += [ids for _, _, ids in _cut(segment, encoding, limit) if len(ids)]
+        return cut
 
 
 def chunk_id(doc_id: str, position: int, token_ids: Sequence[int]) -> str:
@@ -132,6 +124,21 @@ def _segments(text: str) -> Iterator[tuple[int, str]]:
         start = end
     if start < len(text):
         yield start, text[start:]
+
+
+def _cut(text: str, encoding: Encoding, limit: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Where each chunk of a segment starts and ends in it, and its ids."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    if len(ids) == 0:  # a tokenizer that drops the whole text: it is kept as text, in one lossy chunk
+        yield 0, len(text), ids
+        return
+    first, char = 0, 0
+    while first < len(ids):
+        last = _boundary(text, offsets, first, limit)
+        end = len(text) if last == len(ids) else int(offsets[last, 0])
+        yield char, end, ids[first:last]
+        first, char = last, end
 
 
 def _boundary(text: str, offsets: np.ndarray, first: int, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: safetensors + JSON, written whole and then renamed into place, so that its name is all it takes.
+"""Checkpoints of a run: safetensors + JSON, written whole and then renamed into place.
 
 A torn one (its hash differs, a file is missing) is passed over for the one before it, and said. Nothing random is drawn
 in a step, so adapters, marker, gain, optimizer and place are all that an exact resume needs.

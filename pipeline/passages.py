@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Found:
 
     passages: int = 0
     textless: int = 0  # rows without a text
+    columns: tuple[str, ...] = ()  # of the first of them
     unreadable: list[str] = field(default_factory=list)  # "file: reason"
 
 
@@ -49,13 +51,13 @@ def read_passages(files: Sequence[Path], text_column: str, found: Found) -> Iter
     """The texts, file by file; `found` counts."""
     for file in files:
         try:
-            for text in _texts(file, text_column):
+            for text in _texts(file, text_column, found):
                 if isinstance(text, str) and text.strip():
                     found.passages += 1
                     yield text
                 else:
                     found.textless += 1
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             found.unreadable.append(f"{file}: {' '.join(str(error).split())}")
 
 
@@ -71,13 +73,15 @@ def prepare_passages(
     seed: int,
     say: Callable[[str], None],
 ) -> None:
-    """Tokenise, cut into chunks, draw the held-out passages, write `folder`. Raises ValueError if nothing is left."""
+    """Tokenise, cut into the chunks that encoding makes, draw the held-out passages, write `folder`.
+
+    Raises ValueError if too little is left to train on.
+    """
     found = Found()
     chunks: list[list[np.ndarray]] = []  # a passage each, so that none is both trained on and held out
     short = 0
     for texts in _grouped(read_passages(passage_files(paths), text_column, found)):
-        for ids in tokenizer.encode_many(texts):
-            cut = [np.array(ids[at : at + chunk_tokens], np.int32) for at in range(0, len(ids), chunk_tokens)]
+        for cut in tokenizer.cut_many(texts, chunk_tokens):
             kept = [chunk for chunk in cut if len(chunk) >= min_tokens]
             short += len(cut) - len(kept)
             if kept:
@@ -107,27 +111,39 @@ def _held_out(passages: list[list[np.ndarray]], wanted: int) -> int:
 def _require_some(found: Found, chunks: list, short: int, paths: Sequence[str], column: str, shortest: int) -> None:
     where = ", ".join(map(str, paths))
     if not found.passages:
-        reason = found.unreadable[0] if found.unreadable else f"no row has text in a column {column!r}"
+        there = f"; the first row has {', '.join(found.columns)}: --set text_column=NAME" if found.columns else ""
+        reason = found.unreadable[0] if found.unreadable else f"no row has text in a column {column!r}{there}"
         raise ValueError(f"no readable passages in {where}: {reason}")
     if len(chunks) < 2:
+        passages = "1 passage" if found.passages == 1 else f"{found.passages} passages"
         raise ValueError(
-            f"{found.passages} passages in {where}, of which {len(chunks)} have the {shortest} tokens of the shortest "
-            f"chunk: give longer ones, or --set min_tokens=N"
+            f"{passages} in {where}, {len(chunks)} with a chunk of {shortest} tokens or more; 2 are wanted, since one "
+            "is held out from training: give more, or longer ones, or --set min_tokens=N"
         )
 
 
-def _texts(file: Path, column: str) -> Iterator[object]:
+def _texts(file: Path, column: str, found: Found) -> Iterator[object]:
     if file.name.endswith(".parquet"):
-        import pyarrow.parquet as pq  # here, so that JSONL needs no pyarrow
-
-        for batch in pq.ParquetFile(file).iter_batches(columns=[column]):
-            yield from batch.column(0).to_pylist()
+        yield from _parquet_texts(file, column)
         return
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
         for line in lines:
             if line.strip():
                 row = json.loads(line)
+                if isinstance(row, dict) and column not in row:
+                    found.columns = found.columns or tuple(row)
                 yield row.get(column) if isinstance(row, dict) else None
+
+
+def _parquet_texts(file: Path, column: str) -> Iterator[object]:
+    import pyarrow.parquet as pq  # here, so that JSONL needs no pyarrow
+
+    parquet = pq.ParquetFile(file)
+    if column not in parquet.schema_arrow.names:
+        there = ", ".join(parquet.schema_arrow.names) or "none"
+        raise ValueError(f"it has no column {column!r}, its columns are {there}: --set text_column=NAME")
+    for batch in parquet.iter_batches(columns=[column]):
+        yield from batch.column(0).to_pylist()
 
 
 def _grouped(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from jobs.run_folder import RunFolder
 from jobs.train import MAY_DIFFER
 from model.checkpoint import load_codec
 from model.config import CodecConfig
+from model.passages import CARD, VERSION, data_version
 from model.training_state import TENSORS
 
 pytestmark = pytest.mark.training
@@ -193,13 +195,86 @@ def test_stage_1_alone_leaves_what_stage_2_begins_with(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("texts", "said"),
-    [(["short"], "tokens of the shortest chunk"), ([" "], "no readable passages"), (None, "no passages at")],
+    [
+        (["short"], "1 passage in .*, 0 with a chunk of 8 tokens or more; 2 are wanted"),
+        (["One that is long enough, and alone"], "1 passage in .*, 1 with a chunk of 8 tokens or more; 2 are wanted"),
+        (["short"] * 3 + ["One that is long enough"], "4 passages in .*, 1 with a chunk of 8 tokens or more; 2 are"),
+        ([" "], "no readable passages"),
+        (None, "no passages at"),
+    ],
 )
-def test_passages_that_are_none_are_refused(tmp_path, texts, said):
+def test_a_start_that_is_refused_leaves_nothing(tmp_path, data, texts, said):
+    """And so the same folder is free for the next one."""
     path = passages(tmp_path, texts) if texts else tmp_path / "nowhere"
     result = invoke(*fresh(tmp_path / "run", path, "--no-ray"))
+    assert result.exit_code == 1 and re.search(said, result.stderr)
+    assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()
+    assert invoke(*fresh(tmp_path / "run", data, "--no-ray", "--minutes", "0.00001")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"first_substage": 3}, "first_substage is 3; it must be at most num_latents"),
+        ({"compile_layers": "true"}, "compile_layers needs a C"),  # known only once the passages are prepared
+    ],
+)
+def test_a_start_that_is_refused_late_leaves_nothing_either(tmp_path, data, monkeypatch, settings, said):
+    monkeypatch.setattr("model.compiled._has_compiler", lambda: False)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    result = invoke(*fresh(run, data, "--no-ray", **settings))
     assert result.exit_code == 1 and said in result.stderr
-    assert "Traceback" not in result.stderr
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]
+    assert invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001")).exit_code == 0
+
+
+def test_a_refused_start_leaves_what_another_process_holds(tmp_path, data, monkeypatch):
+    """Both began on one folder; the second waited in vain for the lock."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    monkeypatch.setattr("jobs.run_folder.LOCK_SECONDS", 0.1)
+    with run.lock():
+        result = invoke(*fresh(run.path, data, "--no-ray"))
+    assert result.exit_code == 1 and "another process trains in" in result.stderr
+    assert run.config.exists() and run.data.exists()
+
+
+def test_a_folder_that_holds_data_of_a_persons_own_is_refused_and_left_alone(tmp_path, data):
+    own = tmp_path / "run" / "data" / "mine.jsonl"
+    own.parent.mkdir(parents=True)
+    own.write_text(data.read_text())
+    result = invoke(*fresh(tmp_path / "run", own, "--no-ray"))
+    assert result.exit_code == 1 and "is no data of a run: name another folder" in result.stderr
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [own]
+
+
+def test_data_of_an_earlier_cut_are_not_mixed_in(tmp_path, data):
+    run = RunFolder(tmp_path / "run")
+    assert invoke(*fresh(run.path, data, "--no-ray", "--minutes", "0.00001")).exit_code == 0
+    card = json.loads((run.data / CARD).read_text())
+    assert card.pop("version") == VERSION
+    (run.data / CARD).write_text(json.dumps(card))
+    refused = invoke("train", str(run.path), "--no-ray")
+    assert refused.exit_code == 1 and "--change reads the passages again" in refused.stderr
+    assert data_version(run.data) == 1
+    assert invoke("train", str(run.path), "--no-ray", "--change").exit_code == 0
+    assert data_version(run.data) == VERSION and [step for step, _ in losses(run.path)] == list(range(8))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path, kind):
+    path = tmp_path / f"articles.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"title": ["a"], "body": ["b"]}), path)
+    else:
+        path.write_text('{"title": "a", "body": "b"}\n')
+    result = invoke(*fresh(tmp_path / "run", path, "--no-ray"))
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) <= 3
+    last = result.stderr.splitlines()[-1]
+    assert "articles" in last and "column 'text'" in last and "title, body: --set text_column=NAME" in last
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unreadable_file_is_left_out_and_said(tmp_path):

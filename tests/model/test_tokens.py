@@ -170,3 +170,13 @@ def test_a_missing_tokenizer_is_refused(tmp_path):
 def test_saving_and_loading_keeps_the_fingerprint(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     assert TextTokenizer.load(tmp_path / "tokenizer.json").fingerprint == tokenizer.fingerprint
+
+
+def test_training_cuts_many_texts_as_encoding_cuts_each(tokenizer):
+    """Also where the limit falls inside a character, a text is empty, or is read in segments."""
+    texts = [random_document(seed)[0] for seed in range(20)] + ["", "\U0001f680" * 40, "line of text\n" * 100_000]
+    for limit in (16, 128):
+        found = tokenizer.cut_many(texts, limit)
+        for text, cut in zip(texts, found, strict=True):
+            wanted = [chunk.token_ids for chunk in tokenizer.chunks(text, limit)]
+            assert len(cut) == len(wanted) and all(np.array_equal(a, b) for a, b in zip(cut, wanted, strict=True))
