@@ -19,12 +19,14 @@ from contextlib import contextmanager
 
 VARIANTS = {
     "chosen": {},
+    "adapter apart in generating": {"apart": True},
     "full logits": {"loss": "full"},
     "checkpointed layers": {"checkpointing": True},
     "adapters in fp32": {"adapters": "fp32"},  # tells only beside a bf16 backbone
     "eager attention": {"attention": "eager"},
     "compiled layers and loss": {"compile": True},
     "the same, eager attention": {"compile": True, "attention": "eager"},
+    "the same, adapter apart": {"compile": True, "attention": "eager", "apart": True},
     "frozen decoder": {"trains": "encoder"},
     "merged decoder": {"trains": "encoder", "merged": True},
 }
@@ -42,11 +44,11 @@ def main() -> None:
             words += ["--repeats", str(arguments.repeats), "--tokens", str(arguments.tokens)]
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
-                print(f"{precision:5} {variant:25} failed: {done.stderr.strip().splitlines()[-1][:90]}", flush=True)
+                print(f"{precision:5} {variant:28} failed: {done.stderr.strip().splitlines()[-1][:90]}", flush=True)
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{precision:5} {variant:25} {found['seconds']:7.2f} s  {found['tokens_per_second']:9,.0f} tokens/s  "
+                f"{precision:5} {variant:28} {found['seconds']:7.2f} s  {found['tokens_per_second']:9,.0f} tokens/s  "
                 f"{found['memory_mb']:8,.0f} MB  first step {found['first']:5.1f} s  loss {found['loss']:.4f}",
                 flush=True,
             )
@@ -73,6 +75,7 @@ def _measure(arguments: argparse.Namespace, variant: dict) -> dict:
         micro_batch=arguments.batch,
         trains=variant.get("trains", "both"),
         compile_layers=variant.get("compile", False),
+        merged=not variant.get("apart", False),
     )
     trainer = Trainer(Trainee(backbone, CodecConfig()), settings)
     if variant.get("merged"):

@@ -24,6 +24,7 @@ class TrainConfig:
     curriculum: str = "progressive"  # all_at_once: sub-stage K alone, with the steps of all of them
     trains: str = "both"  # in stage 2; encoder: decoder adapter and marker stay, as in the paper
     quantise_in_loop: bool = False  # the decoder reads what NF4 keeps of the latents
+    text_noise: float = 0.0  # in stage 2: share of the tokens that the decoder reads that are replaced at random
     stage1_steps: int = 3092
     substage_steps: int = 400  # cap of one sub-stage of stage 2
     final_steps: int | None = None  # cap of the last sub-stage; None: as the others
@@ -44,6 +45,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "auto"
     gradient_checkpointing: bool = False
+    merged: bool = True  # fed-back latents are generated with the adapter added to a copy of the weights
     compile_layers: bool = False  # needs a C++ compiler on a CPU; the first steps of each stage then take a minute
     shard_backbone: bool = False  # each worker holds a share of the frozen layers, for a backbone that fits no device
     checkpoint_every: int = 200  # steps
@@ -63,6 +65,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 0, self, name, "0 or more")
         for name in ("learning_rate", "clip", "checkpoint_minutes"):
             _require(getattr(self, name) > 0, self, name, "more than 0")
+        _require(0 <= self.text_noise < 1, self, "text_noise", "0 or more and less than 1")
         _require(self.final_steps is None or self.final_steps >= 1, self, "final_steps", "at least 1, or none")
 
     def as_dict(self) -> dict:

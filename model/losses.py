@@ -24,6 +24,7 @@ class Batch:
 
     ids_BL: torch.Tensor  # int64
     lengths_B: torch.Tensor  # int64, at least 1 each
+    read_BL: torch.Tensor | None = None  # int64, what the decoder reads in their place; they stay the labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
     """Cross-entropy of the text and its end after the prefix; logits only where there are labels."""
     backbone, lengths_B = trainee.backbone, batch.lengths_B
     width = prefix.embeds_BPD.shape[1]
-    source_BPD = torch.cat([prefix.embeds_BPD, backbone.embed(batch.ids_BL)], dim=1)
+    read_BL = batch.ids_BL if batch.read_BL is None else batch.read_BL
+    source_BPD = torch.cat([prefix.embeds_BPD, backbone.embed(read_BL)], dim=1)
     order_BP = _joined([(0, prefix.lengths_B)], after=width, count=batch.ids_BL.shape[1])
     with trainee.recomputing():
         hidden_BPD = backbone.body(inputs_embeds=_rows(source_BPD, order_BP), use_cache=False).last_hidden_state
@@ -128,7 +130,7 @@ def reconstruction(trainee: Trainee, prefix: Prefix, batch: Batch) -> Scored:
 
 def _fed_back(trainee: Trainee, batch: Batch, count: int) -> torch.Tensor:
     """h_1..h_count through the gain, generated over the KV cache without gradient."""
-    with torch.no_grad():
+    with torch.no_grad(), trainee.generating():
         gain = trainee.gain.to(trainee.backbone.dtype)
         return gain(encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain, count))
 

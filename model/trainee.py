@@ -7,7 +7,7 @@ float32 masters of all of it (model/optimizer.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from model.compiled import compile_layers
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression, length_gain, regress
 from model.latents import decoder_start
+from model.merging import MergedLayers
 from model.sharding import shard_layers
 from model.untrained import base_marker, latents_of
 
@@ -48,6 +49,8 @@ class Trainee:
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
         self._training: dict[str, nn.Parameter] = {}
         self._recomputes = False
+        self._merged: MergedLayers | None = None
+        self._merged_holds = False
         self.compiles = False
 
     @property
@@ -115,6 +118,25 @@ class Trainee:
         yield
         if self._recomputes:
             self.backbone.model.eval()
+
+    def merge_to_generate(self) -> None:
+        """Keep a copy of the linear layers' weights with the encoder's adapter added, to generate latents with."""
+        self._merged = MergedLayers(self.wrapped, "encoder")
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Around forwards between which no weight changes: merging once does for all of them."""
+        if self._merged is not None:
+            self._merged.refill()
+        self._merged_holds = True
+        try:
+            yield
+        finally:
+            self._merged_holds = False
+
+    def generating(self) -> AbstractContextManager[None]:
+        """Around forwards of the encoder without gradient, with its adapter on."""
+        return self._merged.in_place() if self._merged is not None and self._merged_holds else nullcontext()
 
     def begin_stage_2(self, chunks: Sequence[np.ndarray]) -> None:
         """What stage 2 starts from: an encoder that is a copy of the decoder, and a gain measured on these chunks."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from model.batches import batches
 from model.curriculum import Curriculum, Place, TrainConfig
 from model.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
+from model.noise import noisy
 from model.optimizer import MasterAdamW
 from model.trainee import NEUTRAL, Trainee
 from model.untrained import calibrate, latents_of
@@ -69,6 +71,8 @@ class Trainer:
             trainee.recompute_layers()
         if config.compile_layers:
             trainee.compile_layers()
+        if config.merged and not (trainee.config.load_in_4bit or config.shard_backbone):
+            trainee.merge_to_generate()
 
     def enter(
         self,
@@ -109,24 +113,26 @@ class Trainer:
         return Measured(loss / labels, correct / labels, labels, norm)
 
     def gradient(self, chunks: Sequence[np.ndarray], place: Place) -> torch.Tensor:
-        """float32 [N + 2]: of this worker's part of a global batch, micro-batches added up, the gradient of its share of
-        the mean loss; then the sum of losses and the number of labels that are right."""
+        """float32 [N + 2] of this worker's part of a global batch, micro-batches added up: the gradient of its share of
+        the mean loss, the sum of losses, and the number of labels that are right."""
         labels = sum(len(chunk) + 1 for chunk in chunks)
         total = torch.zeros(len(self.optimizer.master_N) + 2, device=self.trainee.backbone.device)
-        for batch in self._micro_batches(chunks):
-            scored = self._score(batch, place)
-            (scored.loss / labels).backward()
-            self.optimizer.add_gradient(total[:-2])
-            total[-2:] += torch.stack([scored.loss.detach(), scored.correct])
+        with self._unchanged(place):
+            for batch in self._micro_batches(chunks, self._read(chunks, place)):
+                scored = self._score(batch, place)
+                (scored.loss / labels).backward()
+                self.optimizer.add_gradient(total[:-2])
+                total[-2:] += torch.stack([scored.loss.detach(), scored.correct])
         return total
 
     @torch.no_grad()
     def look(self, chunks: Sequence[np.ndarray], place: Place, *, plain: bool = False) -> Measured:
         """The held-out loss at a place, or with `plain` the backbone's own on the same labels."""
         sums = torch.zeros(2, device=self.trainee.backbone.device)
-        for batch in self._micro_batches(chunks):
-            scored = plain_loss(self.trainee, batch) if plain else self._score(batch, place)
-            sums += torch.stack([scored.loss, scored.correct])
+        with nullcontext() if plain else self._unchanged(place):
+            for batch in self._micro_batches(chunks):
+                scored = plain_loss(self.trainee, batch) if plain else self._score(batch, place)
+                sums += torch.stack([scored.loss, scored.correct])
         labels = sum(len(chunk) + 1 for chunk in chunks)
         loss, correct = (self.group.sum_(sums) / labels).tolist()
         return Measured(loss, correct, labels)
@@ -136,19 +142,37 @@ class Trainer:
             return stage1_loss(self.trainee, batch)
         return stage2_loss(self.trainee, batch, place.substage, quantise=self.config.quantise_in_loop)
 
-    def _micro_batches(self, chunks: Sequence[np.ndarray]):
-        own = self.group.share(sorted(chunks, key=len, reverse=True))
-        for group in batches([len(chunk) for chunk in own], self.config.micro_batch):
-            yield make_batch([own[i] for i in group], self.trainee.backbone.device)
+    def _unchanged(self, place: Place) -> AbstractContextManager[None]:
+        """Around what generates latents to feed back, between two changes of the weights."""
+        return self.trainee.unchanged() if place.stage == 2 and place.substage > 1 else nullcontext()
+
+    def _read(self, chunks: Sequence[np.ndarray], place: Place) -> Sequence[np.ndarray] | None:
+        """What the decoder reads of a global batch in its place, in stage 2; None: the batch itself."""
+        if place.stage == 1 or not self.config.text_noise:
+            return None
+        return noisy(chunks, self.config.text_noise, seed=self.config.seed, step=place.step)
+
+    def _micro_batches(self, chunks: Sequence[np.ndarray], read: Sequence[np.ndarray] | None = None):
+        own = self.group.share(sorted(range(len(chunks)), key=lambda i: -len(chunks[i])))
+        for group in batches([len(chunks[i]) for i in own], self.config.micro_batch):
+            rows = [own[i] for i in group]
+            device = self.trainee.backbone.device
+            yield make_batch([chunks[i] for i in rows], device, read=None if read is None else [read[i] for i in rows])
 
 
-def make_batch(chunks: Sequence[np.ndarray], device: torch.device) -> Batch:
-    """Right-padded with zeros, which are never looked at."""
-    lengths = [len(chunk) for chunk in chunks]
-    ids_BL = np.zeros((len(chunks), max(lengths)), dtype=np.int64)
+def make_batch(
+    chunks: Sequence[np.ndarray], device: torch.device, *, read: Sequence[np.ndarray] | None = None
+) -> Batch:
+    """Right-padded with zeros, which are never looked at. `read`: of the same lengths, see `Batch.read_BL`."""
+    lengths_B = torch.tensor([len(chunk) for chunk in chunks], device=device)
+    return Batch(_padded(chunks, device), lengths_B, None if read is None else _padded(read, device))
+
+
+def _padded(chunks: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    ids_BL = np.zeros((len(chunks), max(map(len, chunks))), dtype=np.int64)
     for row, chunk in zip(ids_BL, chunks, strict=True):
         row[: len(chunk)] = chunk
-    return Batch(torch.from_numpy(ids_BL).to(device), torch.tensor(lengths, device=device))
+    return torch.from_numpy(ids_BL).to(device)
 
 
 def step_flop(weights: int, head: int, lengths: np.ndarray, place: Place, num_latents: int) -> float:

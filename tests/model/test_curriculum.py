@@ -141,7 +141,7 @@ def test_steps_left_counts_caps():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("stages", "3"), ("curriculum", "none"), ("trains", "decoder"), ("batch_size", 0), ("learning_rate", 0.0),
-     ("precision", "fp16"), ("final_steps", 0)],
+     ("precision", "fp16"), ("final_steps", 0), ("text_noise", 1.0), ("text_noise", -0.1)],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"{field} is {value!r}"):

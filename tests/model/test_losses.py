@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from model.backbone import load_backbone
 from model.codec import Statistics
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression
+from model.head_loss import HeadLoss
 from model.losses import (
     Batch,
     Prefix,
@@ -108,6 +112,33 @@ def copied_loss(made: Trainee, row: torch.Tensor) -> torch.Tensor:
     hidden = body(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, 1 + len(row) :]
     labels = torch.cat([row, torch.tensor([made.backbone.end_token])])
     return torch.nn.functional.cross_entropy(made.backbone.head(hidden), labels, reduction="sum")
+
+
+def test_labels_and_latents_are_of_the_text_whatever_the_decoder_reads():
+    """A label's loss depends on what is read before it alone, and the end's on all of it."""
+    made, several = trainee(), batch()
+    read_BL = several.ids_BL.clone()
+    for row, length in zip(read_BL, LENGTHS, strict=True):
+        row[length - 1] = 200  # read before the end-of-text only
+    plain, noised = losses(made, several), losses(made, dataclasses.replace(several, read_BL=read_BL))
+    ends = np.cumsum([length + 1 for length in LENGTHS]) - 1
+    assert (np.flatnonzero((plain - noised).abs() > 1e-5) == ends).all()
+    same = stage2_loss(made, dataclasses.replace(several, read_BL=several.ids_BL), K)
+    assert torch.equal(same.loss, stage2_loss(made, several, K).loss)
+
+
+def losses(made: Trainee, several: Batch) -> torch.Tensor:
+    """[N] of stage 2 at all latents, a label each."""
+    seen = []
+
+    def each(states_ND, weight_VD, labels_N, compiled):
+        seen.append(torch.nn.functional.cross_entropy(states_ND @ weight_VD.T, labels_N, reduction="none").detach())
+        return seen[0].sum(), torch.zeros(())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeadLoss, "apply", each)
+        stage2_loss(made, several, K)
+    return seen[0]
 
 
 @pytest.mark.parametrize("loss", [stage1_loss, lambda t, b: stage2_loss(t, b, 2), plain_loss])

@@ -192,6 +192,30 @@ def test_a_resumed_run_takes_the_very_same_steps():
     assert [second.step(CHUNKS, stage2()) for _ in range(3)] == [first.step(CHUNKS, stage2()) for _ in range(3)]
 
 
+def test_noise_is_the_same_for_any_micro_batch_and_leaves_looks_alone():
+    clean, whole, cut = trainer(), trainer(text_noise=0.4), trainer(text_noise=0.4, micro_batch=1)
+    for made in (clean, whole, cut):
+        made.enter(stage2(3), CHUNKS)
+        made.looked = made.look(CHUNKS, stage2(3)).loss
+        made.first = made.step(CHUNKS, stage2(3)).loss
+    assert whole.looked == clean.looked and whole.first != clean.first
+    assert cut.first == pytest.approx(whole.first, rel=1e-5)
+
+
+def test_noise_is_drawn_again_by_a_run_that_resumes():
+    places = [dataclasses.replace(stage2(3), step=step) for step in range(4)]
+    first = trainer(text_noise=0.4)
+    first.enter(stage2(3), CHUNKS)
+    first.step(CHUNKS, places[0])
+    first.step(CHUNKS, places[1])
+    tensors = first.trainee.tensors() | first.optimizer.tensors()
+    second = trainer(text_noise=0.4)
+    second.trainee.load(tensors)
+    second.make_optimizer(stage2(3))
+    second.optimizer.load(tensors)
+    assert [second.step(CHUNKS, place) for place in places[2:]] == [first.step(CHUNKS, place) for place in places[2:]]
+
+
 def test_a_loss_that_is_not_a_number_changes_nothing():
     made = trainer()
     place = made.curriculum.start()
