@@ -23,9 +23,7 @@ import numpy as np
 
 from jobs.cluster import cores
 from model.tokens import TextTokenizer
-from pipeline.corpus import Span, corpus_files
 from pipeline.documents import Columns, Document
-from pipeline.readers import read_span
 
 SAMPLES = "samples/articles.jsonl"
 
@@ -45,6 +43,9 @@ def options(description: str | None, *, rounds: int | None = None) -> argparse.A
 
 def documents(corpus: str) -> Iterator[Document]:
     """The documents of a corpus, in order; what is no document is passed over."""
+    from pipeline.corpus import Span, corpus_files  # here: what reads no corpus needs no reader's libraries
+    from pipeline.readers import read_span
+
     for file in corpus_files([corpus]):
         for located in read_span(Span(file), Columns()):
             if isinstance(located.item, Document):
