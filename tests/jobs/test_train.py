@@ -230,6 +230,15 @@ def test_a_start_that_is_refused_late_leaves_nothing_either(tmp_path, data, monk
     assert invoke(*fresh(run, data, "--no-ray", "--minutes", "0.00001")).exit_code == 0
 
 
+def test_a_start_that_is_interrupted_before_it_trains_leaves_nothing(tmp_path, data, monkeypatch):
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.training_loop.load_backbone", interrupted)
+    result = invoke(*fresh(tmp_path / "run", data, "--no-ray"))
+    assert result.exit_code != 0 and not (tmp_path / "run").exists()
+
+
 def test_a_refused_start_leaves_what_another_process_holds(tmp_path, data, monkeypatch):
     """Both began on one folder; the second waited in vain for the lock."""
     run = RunFolder(tmp_path / "run")

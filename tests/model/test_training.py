@@ -202,6 +202,17 @@ def test_noise_is_the_same_for_any_micro_batch_and_leaves_looks_alone():
     assert cut.first == pytest.approx(whole.first, rel=1e-5)
 
 
+def test_noise_is_the_same_for_any_number_of_workers():
+    alone, *shared = (trainer(text_noise=0.4) for _ in range(3))
+    for rank, made in enumerate(shared):
+        made.group.rank, made.group.size = rank, len(shared)
+    gradients = []
+    for made in (alone, *shared):
+        made.make_optimizer(stage2(3))
+        gradients.append(made.gradient(CHUNKS, stage2(3)))
+    torch.testing.assert_close(gradients[1] + gradients[2], gradients[0], rtol=1e-4, atol=1e-6)
+
+
 def test_noise_is_drawn_again_by_a_run_that_resumes():
     places = [dataclasses.replace(stage2(3), step=step) for step in range(4)]
     first = trainer(text_noise=0.4)
