@@ -70,7 +70,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
-        work = bank_work(plan, bank)
+        work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
@@ -82,7 +82,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         ended = time.monotonic()
     summary = summarise(
         tally,
-        held=plan.counts.documents - work.counts.documents,
+        held=work.counts.held,
         duplicates=plan.counts.duplicates,
         replaced=work.counts.changed,
         seconds=ended - began,
