@@ -34,7 +34,7 @@ from pipeline.outcome import Outcome
 from pipeline.supply import Supply
 from pipeline.units import Unit
 
-WINDOW = 4000  # units under way at once: a million one-block items cost minutes and gigabytes
+WINDOW, WINDOW_AN_ENCODER = 4000, 50  # units under way at once: a million one-block items cost minutes and gigabytes
 A_ROW_A_BLOCK = 1  # bytes: Ray Data closes a block once it holds more
 UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
 READERS_A_GPU = 4  # at most: Ray Data adds readers while encoders wait; not tuned on a GPU yet
@@ -142,7 +142,7 @@ def encode(
     raises what it has no answer to, StoppedError once `stop` is asked.
     """
     actors, stop, feed = actors or Actors(), stop or Stop(), RemoteFeed()
-    supply = Supply(units, feed, window=max(WINDOW, 50 * options.actors), encoders=options.actors)
+    supply = Supply(units, feed, window=max(WINDOW, WINDOW_AN_ENCODER * options.actors), encoders=options.actors)
     encoders = min(options.actors, max(1, supply.under_way))
     try:
         for outcome in _execution(feed, encoders, options, ledger, actors, stop):

@@ -16,7 +16,7 @@ from pipeline.outcome import Failure, Outcome
 from pipeline.units import Unit
 
 TRIES = 3  # of a unit in one job, each in another process
-HOPELESS = 16  # failures in a row, for each encoder one more, after which no unit is expected to succeed
+HOPELESS = 16  # failures in a row, and one more an encoder, after which no unit is expected to succeed
 
 
 class Feed(Protocol):
@@ -48,14 +48,16 @@ class Supply:
 
     def settle(self, outcome: Outcome) -> Outcome | None:
         """The outcome, if it is the unit's last. A failure after too many others in a row is made fatal."""
-        done = outcome.receipt or outcome.failure
-        place, unit = self._under_way.pop(done.unit_id)
+        place, unit = self._under_way.pop((outcome.receipt or outcome.failure).unit_id)
+        outcome = self._judged(outcome)
         again = outcome.failure is not None and self._may_come_again(outcome.failure)
         if again:
             self._again.append(unit)
+        else:
+            self._tries.pop(unit.commit_id, None)
         self._feed.forget([place])
         self._fill()
-        return None if again else self._judged(outcome)
+        return None if again else outcome
 
     def _may_come_again(self, failure: Failure) -> bool:
         self._tries[failure.unit_id] += 1
@@ -63,16 +65,13 @@ class Supply:
         return not (failure.fatal or failure.lasting) and tries < TRIES and len(self._again) < self._window
 
     def _judged(self, outcome: Outcome) -> Outcome:
-        self._tries.pop((outcome.receipt or outcome.failure).unit_id, None)
-        if outcome.failure is None:
-            self._failures = 0
+        if outcome.failure is None or outcome.failure.lasting:
+            self._failures = 0 if outcome.failure is None else self._failures
             return outcome
-        self._failures += not outcome.failure.lasting
-        if self._failures < self._hopeless:
+        self._failures += 1
+        if outcome.failure.fatal or self._failures < self._hopeless:
             return outcome
-        reason = (
-            f"{self._failures} units failed and none was done in between, the last one so: {outcome.failure.reason}"
-        )
+        reason = f"{self._failures} tries in a row failed, the last because {outcome.failure.reason}"
         return replace(outcome, failure=replace(outcome.failure, reason=reason, fatal=True))
 
     def _fill(self) -> None:
