@@ -31,6 +31,7 @@ from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.spool import remove_spools
 from pipeline.stalled import Patience
 from pipeline.summary import Summary, Tally, summarise
 
@@ -79,6 +80,8 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             )
             _say_what_is_awaited(options, cluster)
             began = _encode(bank, work, options, settings, tally, watch, as_json=as_json)
+        if not tally.failures:
+            remove_spools(bank.folder, PLAN)
         ended = time.monotonic()
     summary = summarise(
         tally,

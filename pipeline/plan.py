@@ -24,6 +24,7 @@ from pipeline.packing import BYTES_A_CHUNK, Packing
 from pipeline.plan_file import Counts, PlanFile, Planned, PlanWriter
 from pipeline.rejected import Again
 from pipeline.seen import HeldIndex
+from pipeline.spool import spooled
 from pipeline.units import Unit
 
 FORMAT = 1  # a change to what a plan means gives every plan another name
@@ -240,7 +241,8 @@ def _stored(uri: str, columns: Columns) -> Plan | None:
 
 def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progress: Callable | None) -> Plan:
     columns = settled(corpus, columns)
-    packing = Packing(corpus, columns, unit_chunks, progress)
+    files = (spooled(file, storage.parent(uri)) for file in corpus)
+    packing = Packing(files, columns, unit_chunks, progress)
     with storage.whole_file(uri) as file, PlanWriter(file, columns.fields) as writer:
         for planned in packing:
             writer.add(planned)

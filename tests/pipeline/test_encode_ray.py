@@ -106,7 +106,7 @@ def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, 
 
 
 def counted_encoder(folder: Path):
-    """A UnitEncoder that leaves a file in `folder` for each process that loads one, and raises for the text of doc-1."""
+    """A UnitEncoder whose every process leaves a file in `folder`, and that raises for the text of doc-1."""
 
     class CountedEncoder(UnitEncoder):
         def __init__(self, options, ledger):
