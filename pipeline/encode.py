@@ -135,14 +135,17 @@ def encode(
     *,
     actors: Actors | None = None,
     stop: Stop | None = None,
+    window: int | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes of the units as they finish, in any order. Lazy: units are taken as others are done.
 
     A unit that fails is tried again, by another process, once all others are done. Raises WorkerError where a worker
-    raises what it has no answer to, StoppedError once `stop` is asked.
+    raises what it has no answer to, StoppedError once `stop` is asked. `window`: units under way at once, if another
+    number is wanted than the usual.
     """
     actors, stop, feed = actors or Actors(), stop or Stop(), RemoteFeed()
-    supply = Supply(units, feed, window=max(WINDOW, WINDOW_AN_ENCODER * options.actors), encoders=options.actors)
+    window = window or max(WINDOW, WINDOW_AN_ENCODER * options.actors)
+    supply = Supply(units, feed, window=window, encoders=options.actors)
     encoders = min(options.actors, max(1, supply.under_way))
     try:
         for outcome in _execution(feed, encoders, options, ledger, actors, stop):

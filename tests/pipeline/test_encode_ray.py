@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline import encode as encode_module
 from pipeline.attempts import RemoteLedger
 from pipeline.bank import Bank
 from pipeline.check import verify
@@ -46,10 +45,10 @@ def dying_encoder(poison: str):
     return DyingEncoder
 
 
-def encoded(job, actors_made_of: Actors | None = None, stop: Stop | None = None, **options):
+def encoded(job, actors_made_of: Actors | None = None, stop: Stop | None = None, window: int | None = None, **options):
     """The outcomes, committed; and the bank as a reader then finds it."""
     settings = replace(job.options, **options)
-    outcomes = list(encode(iter(job.units), settings, RemoteLedger(), actors=actors_made_of, stop=stop))
+    outcomes = list(encode(iter(job.units), settings, RemoteLedger(), actors=actors_made_of, stop=stop, window=window))
     commit(job.bank, [outcome.receipt for outcome in outcomes])
     return outcomes, Bank.open(job.bank.folder.uri)
 
@@ -125,12 +124,10 @@ def counted_encoder(folder: Path):
     return CountedEncoder
 
 
-def test_encoders_load_once_however_many_windows_a_job_has(works, ray_session, tmp_path, monkeypatch):
-    monkeypatch.setattr(encode_module, "WINDOW", 2)
-    monkeypatch.setattr(encode_module, "WINDOW_AN_ENCODER", 1)
+def test_encoders_load_once_however_many_windows_a_job_has(works, ray_session, tmp_path):
     job, loads = works(TEXTS, unit_chunks=1), tmp_path / "loads"
     loads.mkdir()
-    outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), gpus=True, actors=2)
+    outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), window=2, gpus=True, actors=2)
     assert len(outcomes) == len(job.units) == 8  # four windows
     assert len(list(loads.iterdir())) == len({outcome.worker for outcome in outcomes}) == 2
     assert dict(bank.documents()).keys() == TEXTS.keys() and verify(bank) == []
