@@ -147,22 +147,24 @@ class Bank:
         return log.finished_units(self.folder, self.table, list(unit_ids))
 
     def finished_documents(self, unit_ids: Iterable[str] | None = None) -> dict[str, int]:
-        """How many documents each finished unit brought: of all, or of those given. From the log alone.
+        """How many documents this version holds of each finished unit: of all, or of those given.
 
-        In a bank of an older nextmem the log does not say it of every unit: then the rows are counted.
+        The log says what a unit brought, as long as the unit's files are as they were written. Otherwise (rows were
+        deleted, files joined, or an older nextmem noted nothing) the rows are counted.
         """
         wanted = None if unit_ids is None else list(unit_ids)
         try:
             found = log.finished_documents(self.folder, self.table, wanted)
         except FileNotFoundError:
             found = dict.fromkeys(self.finished_units(wanted))
-        unknown = {unit_id: 0 for unit_id, brought in found.items() if brought is None}
-        if unknown:
-            for batch in self.rows([UNIT], pc.field(POSITION) == 0, batch_rows=65_536):
+        untouched = {unit_of(path) for path in self.files()}
+        counted = {unit_id: 0 for unit_id, brought in found.items() if brought is None or unit_id not in untouched}
+        if any(found[unit_id] != 0 for unit_id in counted):
+            for batch in self.rows([UNIT], pc.field(POSITION) == 0, batch_rows=65_536, but_of=found.keys() - counted):
                 for unit_id in batch.column(0).to_pylist():
-                    for name in {unit_id, re.sub(log.AGAIN, "", unit_id)} & unknown.keys():
-                        unknown[name] += 1
-        return found | unknown
+                    for name in {unit_id, re.sub(log.AGAIN, "", unit_id)} & counted.keys():
+                        counted[name] += 1
+        return found | counted
 
     def replacements(self) -> int:
         """How many commits have replaced documents: if none, a finished unit's rows are all there."""

@@ -19,7 +19,7 @@ from pipeline.commit import Receipt, commit, swap
 from pipeline.documents import ENCODER, READER, Rejected
 from pipeline.info import info
 from pipeline.lookup import NotInBank, by_chunk_id, by_doc_id
-from pipeline.maintain import compact
+from pipeline.maintain import compact, delete
 from pipeline.rejected import rejected, to_try_again, write_rejected
 from pipeline.schema import row_schema
 
@@ -238,11 +238,18 @@ def test_lists_of_an_older_nextmem_count_once_their_unit_is_finished(bank):
 
 def test_how_many_documents_each_unit_brought_is_in_the_log(bank, monkeypatch):
     commit(bank, [receipt(bank, "u1-r1", {"d": 1}), Receipt("u3")])
-    monkeypatch.setattr(Bank, "rows", lambda *_: pytest.fail("read rows"))
+    monkeypatch.setattr(Bank, "rows", lambda *_, **__: pytest.fail("read rows"))
     assert bank.finished_documents(["u1", "u2", "u3", "u4"]) == {"u1": 3, "u2": 1, "u3": 0}
     assert bank.finished_documents() == {"u1": 3, "u1-r1": 1, "u2": 1, "u3": 0}
     bank.table.create_checkpoint()
     assert bank.finished_documents(["u1", "u2", "u3", "u4"]) == {"u1": 3, "u2": 1, "u3": 0}
+
+
+@pytest.mark.parametrize("rewrite", [lambda bank: None, compact, lambda bank: bank.table.create_checkpoint()])
+def test_documents_that_were_deleted_are_not_held(bank, rewrite):
+    assert delete(bank, ["b"]) == 1
+    rewrite(bank)
+    assert bank.finished_documents(["u1", "u2", "u3"]) == {"u1": 1, "u2": 1}
 
 
 def test_where_the_log_does_not_say_it_the_rows_are_counted(tmp_path, monkeypatch):
