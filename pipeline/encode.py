@@ -88,7 +88,8 @@ class UnitEncoder:
         try:
             outcome = self.work.encode(_value(row))
         except self.lost as error:  # no CUDA call of this process works any more, or it is not to be trusted with this
-            log("ended", level=logging.ERROR, worker=self.work.worker, error=f"{type(error).__name__}: {error}")
+            event = "device lost" if isinstance(error, self.lost[0]) else "worn out"
+            log(event, level=logging.ERROR, worker=self.work.worker, error=str(error))
             os._exit(1)  # Ray starts another, and hands it the unit
         self.metrics.add(outcome)
         log_unit("encoded", outcome)

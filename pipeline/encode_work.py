@@ -71,7 +71,7 @@ class EncodeWork:
         if self._is_committed(unit.unit_id):
             return Outcome(Receipt(unit.unit_id), worker=self.worker, started=time.time(), elsewhere=True)
         if self.failures >= FAILURES_BORNE or self.ledger.has_failed(unit.unit_id, self.process):
-            raise WornOutError(unit.unit_id)
+            raise WornOutError(f"it failed at unit {unit.unit_id}, or at {self.failures} in a row")
         started, start = time.time(), time.perf_counter()
         made = self._done(unit)
         numbers = self.memoriser.take_numbers() | {"seconds": time.perf_counter() - start, "limit": self.limit}
