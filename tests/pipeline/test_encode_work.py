@@ -415,6 +415,16 @@ def test_a_document_that_ended_its_worker_twice_is_left_out_and_says_so(works, c
     ]
 
 
+def test_where_every_document_ended_its_worker_it_was_not_the_documents(works):
+    job = works(TEXTS)
+    unit = job.units[0].unit_id
+    while ranges := job.ledger.begin(unit, 3)[0]:  # workers that die whatever they encode
+        job.ledger.trying(unit, *ranges[0])
+    failure = job.encode().failure
+    assert failure.reason == "none of its 3 documents could be encoded: encoding ended its worker twice"
+    assert failure.lasting and list(rejected(job.bank)) == []
+
+
 def test_a_full_disk_is_fatal_at_once_and_there_is_no_receipt(works, monkeypatch):
     job = works(TEXTS)
     tries = []
