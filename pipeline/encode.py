@@ -216,8 +216,9 @@ def _execution(
             **resources,
         )
     )
-    for row in outcomes.iter_rows():
-        yield pickle.loads(row[OUTCOME])
+    # Nothing is fetched ahead: an outcome held back would hold back the unit that is handed out for it, and the end.
+    for block in outcomes.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+        yield from map(pickle.loads, block.column(OUTCOME).to_pylist())
 
 
 def _encoders(size: int, options: EncodeOptions, calls: int) -> ActorPoolStrategy:
