@@ -5,7 +5,8 @@
 
 Ray Data's scheduling, the ledger, the unit files, the receipts and the commits are the job's own; left out are reading
 text, arithmetic, and most of a file's bytes (a unit's file holds one row). An actor costs 100 MB and two seconds of CPU
-to start, so many GPUs are simulated as several paced GPUs a process, each on a thread of its own.
+to start, so many GPUs are simulated as several paced GPUs a process, each on a thread of its own. No more units are
+under way at once than a window holds, and the job crosses several: encoders must outlive them.
 
 The share of the ideal is how much of its time a GPU was busy, from when the last one had its first unit until the first
 one got none any more: starting and running dry are left out. Default pace: 2,048 chunks of an 8B backbone at half of an
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=8, help="paced GPUs; default: %(default)s")
     parser.add_argument("--a-process", type=int, default=1, help="of them in one process; default: %(default)s")
     parser.add_argument("--unit-seconds", type=float, default=10.0)
-    parser.add_argument("--units-a-gpu", type=int, default=8)
+    parser.add_argument("--units-a-gpu", type=int, default=12)
+    parser.add_argument("--windows", type=int, default=4, help="that the units are; default: %(default)s")
     parser.add_argument("--commit-seconds", type=float, default=5.0)
     arguments = parser.parse_args()
     report = Report("paced", arguments.json, gpus=arguments.gpus, a_process=arguments.a_process)
@@ -50,7 +52,9 @@ def main() -> None:
         run.run()
     busy, window = share_of_ideal(run.outcomes, arguments.gpus)
     report.line("units", len(run.outcomes))
-    report.line("the window that counts", window, "s")
+    report.line("units under way at once", run.window)
+    report.line("processes that encoders were loaded in", len({each.worker.partition("/")[0] for each in run.outcomes}))
+    report.line("the time that counts", window, "s")
     report.line("driver's CPU", run.cpu_seconds / run.seconds, "cores")
     report.line("driver's memory", run.memory / 1e6, "MB")
     report.line("commits", len(run.commit_seconds))
@@ -66,7 +70,7 @@ class PacedRun:
 
     def __init__(self, scratch: Path, arguments):
         self.arguments, self.scratch = arguments, scratch
-        self.processes = arguments.gpus // arguments.a_process
+        self.processes, self.window = arguments.gpus // arguments.a_process, 0
         self.outcomes: list[Outcome] = []
         self.commit_seconds: list[float] = []
 
@@ -86,8 +90,9 @@ class PacedRun:
         driver = psutil.Process()
         before, start = driver.cpu_times(), time.monotonic()
         actors = paced_actors(self.arguments.unit_seconds, self.arguments.a_process)
-        planned = units(self.arguments.gpus * self.arguments.units_a_gpu)
-        outcomes = encode(planned, encode_options, RemoteLedger(), actors=actors)
+        count = self.arguments.gpus * self.arguments.units_a_gpu
+        self.window = -(-count // self.arguments.windows)
+        outcomes = encode(units(count), encode_options, RemoteLedger(), actors=actors, window=self.window)
         for group in commit_as_they_come(
             bank,
             outcomes,

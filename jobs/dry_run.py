@@ -80,18 +80,18 @@ def run_dry(job: EncodeJob) -> Estimate:
             folder=storage.join(uri, PLAN),
             scratch=scratch,
         )
-        work = _work(plan, bank)
+        work = _work(plan, bank, job)
         options = encode_options(job, uri, folder, plan.columns, exact, cluster, gpus=gpus)
         sample = take_sample(work, options)
         rate = _rate(job, bank, sample, options)
         return _estimate(job, bank, plan, work, sample, options, rate)
 
 
-def _work(plan: Plan, bank: Bank | None) -> Work:
+def _work(plan: Plan, bank: Bank | None, job: EncodeJob) -> Work:
     if bank is None:
         return plan.against()
     bank.require_metadata(plan.columns.fields)
-    return bank_work(plan, bank)
+    return bank_work(plan, bank, retry_rejected=job.retry_rejected)
 
 
 def _rate(job: EncodeJob, bank: Bank | None, sample: Sample, options: EncodeOptions) -> Rate:
@@ -129,7 +129,7 @@ def _estimate(
         bank=options.bank,
         units=counts.units,
         documents=counts.documents,
-        held=plan.counts.documents - counts.documents,
+        held=counts.held,
         replaced=counts.changed,
         duplicates=plan.counts.duplicates,
         rejected=counts.rejected,

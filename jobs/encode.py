@@ -31,6 +31,7 @@ from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.spool import remove_spools
 from pipeline.stalled import Patience
 from pipeline.summary import Summary, Tally, summarise
 
@@ -70,7 +71,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
-        work = bank_work(plan, bank)
+        work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
@@ -79,10 +80,12 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             )
             _say_what_is_awaited(options, cluster)
             began = _encode(bank, work, options, settings, tally, watch, as_json=as_json)
+        if not tally.failures:
+            remove_spools(bank.folder, PLAN)
         ended = time.monotonic()
     summary = summarise(
         tally,
-        held=plan.counts.documents - work.counts.documents,
+        held=work.counts.held,
         duplicates=plan.counts.duplicates,
         replaced=work.counts.changed,
         seconds=ended - began,

@@ -23,6 +23,7 @@ from pipeline.codec_copy import local_codec
 from pipeline.documents import Columns
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work
+from pipeline.rejected import to_try_again
 
 UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU about a minute of an encoder's work
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
@@ -46,6 +47,7 @@ class EncodeJob:
     pool: str | None = None  # encoders only on nodes with the label pool=...
     keep_text: bool = False
     verify: bool = True
+    retry_rejected: bool = False
 
 
 def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
@@ -102,13 +104,19 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
 
-def bank_work(plan: Plan, bank: Bank) -> Work:
-    """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced."""
+def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
+    """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced.
+
+    `retry_rejected`: also what encoders left out of finished units.
+    """
     replacements = bank.replacements()
     losses = replacements > 0 and bank.has_losses()  # on an object store each question reads the log's latest entries
-    finished = bank.finished_units(None if losses else plan.unit_ids())
-    held = bank.documents(but_of=frozenset() if replacements else finished)
-    return plan.against(held, finished, replacements=replacements, losses=losses)
+    again = to_try_again(bank) if retry_rejected else {}
+    finished = bank.finished_documents(None if losses else plan.unit_ids())
+    passed_over = {} if replacements else {unit: brought for unit, brought in finished.items() if unit not in again}
+    held = bank.documents(but_of=frozenset(passed_over))
+    committed = sum(passed_over.values())
+    return plan.against(held, finished, replacements=replacements, losses=losses, again=again, committed=committed)
 
 
 def encode_options(

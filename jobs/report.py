@@ -10,6 +10,8 @@ from jobs.encode import EncodeResult
 from jobs.output import duration, emit, share, size, table
 from pipeline.summary import Summary
 
+NAMED = 10  # failures that are printed
+
 
 def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
     """The summary on stdout; what was left out on stderr."""
@@ -20,8 +22,11 @@ def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
     table([("bank", result.bank), *_rows(result.summary)])
     if result.summary.rejected:
         print(f"{result.summary.rejected} rejected: see {result.bank}/_rejected/", file=sys.stderr)
-    for unit, reason in result.failures:
+    for unit, reason in result.failures[:NAMED]:
         print(f"unit {unit} was not done: {reason}", file=sys.stderr)
+    if result.failures:
+        more = f"{len(result.failures) - NAMED} more units were not done; " if len(result.failures) > NAMED else ""
+        print(f"{more}nothing of such units is lost: the same command tries them again", file=sys.stderr)
 
 
 def print_estimate(estimate: Estimate, *, as_json: bool) -> None:

@@ -2,7 +2,11 @@
 
 Ray restarts a dead actor and hands it the same unit again, for ever. The ledger makes that finite: a range of documents
 that killed its actor twice is halved, and a single document that did is left out. One crash alone is forgiven, because
-a node may be lost under a unit that is not to blame.
+a node may be lost under a unit that is not to blame. Ranges under suspicion come last, so that what crashes the second
+time does so in a process that has just encoded the others.
+
+It also knows which process failed at which unit, and which documents failed alone in it (pipeline/blame.py): the next
+attempt is another process's, and what fails there again is proven.
 
 Ray also hands out a unit again whose node died after its outcome had left and before Ray had noted its end. The ledger
 keeps the latest outcomes, so that such a unit is answered and not encoded again.
@@ -11,8 +15,10 @@ keeps the latest outcomes, so that such a unit is answered and not encoded again
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -33,6 +39,21 @@ class _Unit:
     trying: tuple[int, int] | None = None
     crashes: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    def suspects_last(self) -> list[tuple[int, int]]:
+        return sorted(self.ranges, key=lambda each: self.crashes.get(each, 0))
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Of one unit, by the process in which they happened."""
+
+    kinds: dict[str, dict[int, str]] = field(default_factory=dict)  # {process: {document: Fault.kind}}
+
+    def proven(self, document: int) -> bool:
+        """It failed in two processes, with like errors."""
+        found = [kinds[document] for kinds in self.kinds.values() if document in kinds]
+        return len(found) > len(set(found))
+
 
 class Ledger:
     """Ranges of a unit's documents, narrowed by crashes. No Ray in it: tests use it as it is."""
@@ -40,6 +61,7 @@ class Ledger:
     def __init__(self):
         self._units: dict[str, _Unit] = {}
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+        self._faults: OrderedDict[str, _Faults] = OrderedDict()
         self._encoded = 0
 
     def outcome(self, unit_id: str) -> Outcome | None:
@@ -52,7 +74,7 @@ class Ledger:
         if unit.trying is not None:
             self._crashed(unit, unit.trying)
             unit.trying = None
-        return list(unit.ranges), list(unit.poison)
+        return unit.suspects_last(), list(unit.poison)
 
     def trying(self, unit_id: str, first: int, last: int) -> None:
         self._units[unit_id].trying = (first, last)
@@ -61,9 +83,22 @@ class Ledger:
         """The unit is done: its crashes are forgotten, and a failure is too, for a next attempt may do better."""
         self._units.pop(unit_id, None)
         if outcome.receipt is not None:
-            self._outcomes[unit_id] = outcome
-            while len(self._outcomes) > REMEMBERED:
-                self._outcomes.popitem(last=False)
+            self._faults.pop(unit_id, None)
+            _keep(self._outcomes, unit_id, outcome)
+
+    def failed(self, unit_id: str, process: str, kinds: Mapping[int, str] = MappingProxyType({})) -> set[int]:
+        """A process fails at the unit. `kinds`: of the faults of documents that failed alone, others having passed.
+
+        Returns those of them that are proven to be at fault.
+        """
+        faults = self._faults.get(unit_id, _Faults())
+        faults.kinds.setdefault(process, {}).update(kinds)
+        _keep(self._faults, unit_id, faults)
+        return {document for document in kinds if faults.proven(document)}
+
+    def has_failed(self, unit_id: str, process: str) -> bool:
+        """Whether this process could not do the unit: another one is to try it."""
+        return unit_id in self._faults and process in self._faults[unit_id].kinds
 
     def encoded(self, chunks: int) -> None:
         """So many chunks more: what a progress bar shows between one finished unit and the next."""
@@ -88,6 +123,12 @@ class Ledger:
         else:
             middle = (first + last) // 2
             unit.ranges[at : at + 1] = [(first, middle), (middle, last)]
+
+
+def _keep(latest: OrderedDict, unit_id: str, what: object) -> None:
+    latest[unit_id] = what
+    while len(latest) > REMEMBERED:
+        latest.popitem(last=False)
 
 
 # Every method may come twice: a call whose answer was lost on the way is sent again.
@@ -118,6 +159,12 @@ class RemoteLedger:
     def finished(self, unit_id: str, outcome: Outcome) -> None:
         """Waits for the answer: this worker may die the moment its outcome has left."""
         ray.get(self._actor.finished.remote(unit_id, outcome))
+
+    def failed(self, unit_id: str, process: str, kinds: Mapping[int, str] = MappingProxyType({})) -> set[int]:
+        return ray.get(self._actor.failed.remote(unit_id, process, dict(kinds)))
+
+    def has_failed(self, unit_id: str, process: str) -> bool:
+        return ray.get(self._actor.has_failed.remote(unit_id, process))
 
     def under_way(self) -> list[str]:
         """An empty list also where the ledger does not answer in time."""

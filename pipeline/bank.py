@@ -10,6 +10,7 @@ until `reload`. Writing is in pipeline/unit_file.py and pipeline/commit.py.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Set
 
@@ -23,7 +24,7 @@ from pipeline import log
 from pipeline.columns import require_same_columns, table_schema
 from pipeline.folder import Folder
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
-from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, metadata_of
+from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of
 from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
@@ -144,6 +145,26 @@ class Bank:
         if unit_ids is None:
             return log.all_finished(self.folder, self.table)
         return log.finished_units(self.folder, self.table, list(unit_ids))
+
+    def finished_documents(self, unit_ids: Iterable[str] | None = None) -> dict[str, int]:
+        """How many documents this version holds of each finished unit: of all, or of those given.
+
+        The log says what a unit brought, as long as the unit's files are as they were written. Otherwise (rows were
+        deleted, files joined, or an older nextmem noted nothing) the rows are counted.
+        """
+        wanted = None if unit_ids is None else list(unit_ids)
+        try:
+            found = log.finished_documents(self.folder, self.table, wanted)
+        except FileNotFoundError:
+            found = dict.fromkeys(self.finished_units(wanted))
+        untouched = {unit_of(path) for path in self.files()}
+        counted = {unit_id: 0 for unit_id, brought in found.items() if brought is None or unit_id not in untouched}
+        if any(found[unit_id] != 0 for unit_id in counted):
+            for batch in self.rows([UNIT], pc.field(POSITION) == 0, batch_rows=65_536, but_of=found.keys() - counted):
+                for unit_id in batch.column(0).to_pylist():
+                    for name in {unit_id, re.sub(log.AGAIN, "", unit_id)} & counted.keys():
+                        counted[name] += 1
+        return found | counted
 
     def replacements(self) -> int:
         """How many commits have replaced documents: if none, a finished unit's rows are all there."""

@@ -8,7 +8,8 @@ import pyarrow as pa
 import torch
 
 from model.checkpoint import load_codec
-from pipeline.memorise import Memoriser, usual_batch
+from pipeline.batch_size import usual_batch
+from pipeline.memorise import Memoriser
 from pipeline.options import EncodeOptions
 
 WARM_UP = 8  # chunks
@@ -22,8 +23,9 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
     codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
     device = codec.backbone.device.type
     memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size)
-    memoriser.memorise(chunks.slice(0, WARM_UP), "warm-up")
     timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
+    warm_up = timed.slice(0, WARM_UP) if device == "cpu" else timed  # a GPU finds its batch size on the way
+    memoriser.memorise(warm_up, "warm-up")
     started = time.perf_counter()
     memoriser.memorise(timed, "calibration")
     return timed.num_rows / (time.perf_counter() - started)

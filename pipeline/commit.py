@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.bank import TROUBLES, Bank
-from pipeline.log import replacement_transaction, unit_transaction
+from pipeline.log import list_transaction, replacement_transaction, unit_transaction
 from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
@@ -38,6 +38,7 @@ class Receipt:
     chunks: int = 0
     tokens: int = 0
     rejected: int = 0
+    rejections: str | None = None  # name of their list (pipeline/rejected.py)
     replaces: tuple[str, ...] = ()  # ids of documents whose rows in the bank must go as these come
     numbers: dict[str, float] = field(default_factory=dict)  # whatever else the summary adds up
 
@@ -127,7 +128,8 @@ def remove_actions(paths: Iterable[str]) -> list[RemoveAction]:
 
 def _try(bank: Bank, receipts: list[Receipt]) -> bool:
     actions = _actions(bank, receipts)
-    transactions = [unit_transaction(receipt.unit_id) for receipt in receipts]
+    transactions = [unit_transaction(receipt.unit_id, receipt.documents) for receipt in receipts]
+    transactions += [list_transaction(receipt.rejections) for receipt in receipts if receipt.rejections]
     if any(isinstance(action, RemoveAction) for action in actions):
         transactions.append(replacement_transaction(bank.table))
     return swap(bank, actions, _summary(receipts), transactions)

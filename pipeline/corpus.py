@@ -45,6 +45,7 @@ class InputFile:
     compression: str  # "", ".gz" or ".zst"
     size: int
     mtime_ns: int
+    spool: str = ""  # where its bytes lie in frames that can be read from any byte on, if they do: pipeline/spool.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline import schema
 
 EXCERPT_CHARS = 200
+READER, ENCODER = "reader", "encoder"
 MADE = object()  # stands for the id of a record whose file has no id column
 
 
@@ -58,6 +59,7 @@ class Rejected:
     doc_id: str | None  # where it could be read
     reason: str  # one line
     excerpt: str  # at most 200 characters of what could be read
+    by: str = READER  # who left it out: what a READER did is planned, what an ENCODER did may be tried again
 
 
 class Unfit:
@@ -97,9 +99,9 @@ def judge(text: Any, raw_id: Any, metadata: dict[str, Any], source: str) -> Docu
     return Document(doc_id, text, doc_hash, source, metadata)
 
 
-def reject(source: str, raw_id: Any, reason: str, found: Any) -> Rejected:
+def reject(source: str, raw_id: Any, reason: str, found: Any, *, by: str = READER) -> Rejected:
     doc_id = None if raw_id is MADE else _id_of(raw_id)
-    return Rejected(source, doc_id, one_line(reason), excerpt(found))
+    return Rejected(source, doc_id, one_line(reason), excerpt(found), by)
 
 
 def excerpt(found: Any) -> str:

@@ -20,12 +20,20 @@ from pipeline.folder import Folder
 
 LOG = "_delta_log"
 FEW = 16
+HELD_FROM = 2  # version of a unit's transaction: this and the documents it brought; 1 where that was not noted
+AGAIN = r"-r[0-9]+$"  # how the id ends of a unit whose rejected documents were tried again
 REPLACED = "nextmem/replaced"
 LOST = "nextmem/lost"
 
 
-def unit_transaction(unit_id: str) -> Transaction:
-    return Transaction(_app(unit_id), 1)
+def unit_transaction(unit_id: str, documents: int) -> Transaction:
+    """The record that a unit is finished, and how many documents it brought."""
+    return Transaction(_app(unit_id), HELD_FROM + documents)
+
+
+def list_transaction(name: str) -> Transaction:
+    """The record that a list of rejected documents counts: of all writers of its unit, this one's was committed."""
+    return Transaction(f"rejected/{name}", 1)
 
 
 def replacements(table: DeltaTable) -> int:
@@ -54,21 +62,39 @@ def is_finished(table: DeltaTable, unit_id: str) -> bool:
 
 def finished_units(folder: Folder, table: DeltaTable, unit_ids: list[str]) -> set[str]:
     """Those of the given units that this version of the table holds."""
-    if len(unit_ids) > FEW:
-        try:
-            apps = pa.chunked_array(_apps(folder, table.version()), pa.string())
-            wanted = pa.array([_app(unit_id) for unit_id in unit_ids], pa.string())
-            return {_unit(app) for app in apps.filter(pc.is_in(apps, wanted)).to_pylist()}
-        except FileNotFoundError:
-            pass  # a checkpoint in several parts, or commits cleaned away: delta-rs can read those, we ask it
-    return {unit_id for unit_id in unit_ids if is_finished(table, unit_id)}
+    return {_unit(app) for app in _recorded(folder, table, [_app(unit_id) for unit_id in unit_ids])}
+
+
+def committed_lists(folder: Folder, table: DeltaTable, names: list[str]) -> set[str]:
+    """Those of the given lists of rejected documents that count."""
+    return {app.partition("/")[2] for app in _recorded(folder, table, [f"rejected/{name}" for name in names])}
+
+
+def finished_documents(folder: Folder, table: DeltaTable, unit_ids: list[str] | None) -> dict[str, int | None]:
+    """How many documents each finished unit brought, of all or of those given; None where that was not noted.
+
+    What was brought when its rejected documents were tried again is counted with it. Raises FileNotFoundError for a log
+    only delta-rs can read.
+    """
+    found: dict[str, int | None] = {}
+    wanted = None if unit_ids is None else pa.array([_app(unit_id) for unit_id in unit_ids], pa.string())
+    for noted in _transactions(folder, table.version()):
+        apps = pc.replace_substring_regex(noted.column("appId"), AGAIN, "")
+        mask = pc.starts_with(apps, _app("")) if wanted is None else pc.is_in(apps, wanted)
+        chosen = noted.filter(mask)
+        for base, app, version in zip(apps.filter(mask).to_pylist(), *chosen.to_pydict().values(), strict=True):
+            brought = version - HELD_FROM if version >= HELD_FROM else None
+            found[_unit(base)] = _sum(found.get(_unit(base), 0), brought)
+            if wanted is None and app != base:
+                found[_unit(app)] = brought
+    return found
 
 
 def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
     """Every unit that this version holds. Raises FileNotFoundError for a log only delta-rs can read."""
     units: set[str] = set()
-    for apps in _apps(folder, table.version()):
-        units.update(_unit(app) for app in apps.to_pylist() if app.startswith(_app("")))
+    for noted in _transactions(folder, table.version()):
+        units.update(_unit(app) for app in noted.column("appId").to_pylist() if app.startswith(_app("")))
     return units
 
 
@@ -86,26 +112,47 @@ def _unit(app: str) -> str:
     return app.removeprefix(_app(""))
 
 
-def _apps(folder: Folder, version: int) -> Iterator[pa.Array]:
-    """Every application id in the log up to a version, in parts. An id may come twice."""
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def _recorded(folder: Folder, table: DeltaTable, apps: list[str]) -> set[str]:
+    """Those of the application ids that this version of the table holds."""
+    if len(apps) > FEW:
+        try:
+            held = pa.chunked_array([t.column("appId") for t in _transactions(folder, table.version())], pa.string())
+            return set(held.filter(pc.is_in(held, pa.array(apps, pa.string()))).to_pylist())
+        except FileNotFoundError:
+            pass  # a checkpoint in several parts, or commits cleaned away: delta-rs can read those, we ask it
+    return {app for app in apps if table.transaction_version(app) is not None}
+
+
+def _transactions(folder: Folder, version: int) -> Iterator[pa.RecordBatch]:
+    """Every application id (`appId`) in the log up to a version, and its `version`, in parts. An id may come twice."""
     names = set(folder.names(LOG))
     done = max((at for at in range(version, -1, -1) if _checkpoint(at) in names), default=-1)
     if done >= 0:
-        yield from _checkpoint_apps(folder, _checkpoint(done))
+        yield from _of_checkpoint(folder, _checkpoint(done))
     for commit in folder.read_all(f"{LOG}/{at:020d}.json" for at in range(done + 1, version + 1)):
-        yield _commit_apps(commit)
+        yield _of_commit(commit)
 
 
 def _checkpoint(version: int) -> str:
     return f"{LOG}/{version:020d}.checkpoint.parquet"
 
 
-def _checkpoint_apps(folder: Folder, name: str) -> Iterator[pa.Array]:
+def _of_checkpoint(folder: Folder, name: str) -> Iterator[pa.RecordBatch]:
     with folder.filesystem.open_input_file(name) as source:
-        for batch in pq.ParquetFile(source).iter_batches(columns=["txn.appId"]):
-            yield pc.struct_field(batch.column("txn"), "appId").drop_null().cast(pa.string())
+        for batch in pq.ParquetFile(source).iter_batches(columns=["txn.appId", "txn.version"]):
+            noted = batch.column("txn").drop_null()
+            yield _noted(pc.struct_field(noted, "appId"), pc.struct_field(noted, "version"))
 
 
-def _commit_apps(commit: bytes) -> pa.Array:
+def _of_commit(commit: bytes) -> pa.RecordBatch:
     actions = (json.loads(line) for line in commit.splitlines() if b'"txn"' in line)
-    return pa.array([action["txn"]["appId"] for action in actions if "txn" in action], pa.string())
+    noted = [action["txn"] for action in actions if "txn" in action]
+    return _noted(pa.array([txn["appId"] for txn in noted]), pa.array([txn["version"] for txn in noted]))
+
+
+def _noted(apps: pa.Array, versions: pa.Array) -> pa.RecordBatch:
+    return pa.record_batch({"appId": apps.cast(pa.string()), "version": versions.cast(pa.int64())})

@@ -1,4 +1,4 @@
-"""A chunk table to memory rows: batches by length, smaller ones when memory runs out, one table in document order.
+"""A chunk table to memory rows: batches by length, as large as memory allows, one table in document order.
 
 Knows no Ray: benchmarks run it in a bare loop.
 """
@@ -14,21 +14,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from model.backbone import Backbone
 from model.batches import FEWEST, batches
 from model.codec import Codec, Memory
 from model.patch import text_patch
 from model.speed import body_weights, encode_flop
 from pipeline import schema
+from pipeline.batch_size import batch_size as size_for
+from pipeline.batch_size import free_memory, is_out_of_memory
 
-BATCH_ON_A_GPU, BATCH_ON_A_CPU = 256, {"fp32": 64, "bf16": 128}
 BATCH_COST = {"fp32": 256, "bf16": 700}  # of one more batch on a CPU, in positions of the prefill
 VERIFIED_POSITION = 2.5  # what a position costs that is verified too, in positions of the prefill
-
-
-def usual_batch(backbone: Backbone) -> int:
-    """Chunks at once."""
-    return BATCH_ON_A_CPU[backbone.precision] if backbone.device.type == "cpu" else BATCH_ON_A_GPU
 
 
 class Memoriser:
@@ -43,7 +38,7 @@ class Memoriser:
         on_batch: Callable[[int], None] = lambda chunks: None,
     ):
         self.codec, self.verify, self.on_batch = codec, verify, on_batch
-        self.batch_size = batch_size or usual_batch(codec.backbone)
+        self.batch_size = size_for(codec.backbone.device, codec.backbone.precision, batch_size)
         cost = BATCH_COST[codec.backbone.precision] / (VERIFIED_POSITION if verify else 1)
         self.batch_cost = cost if codec.backbone.device.type == "cpu" else FEWEST
         self._weights = body_weights(codec.backbone)
@@ -59,28 +54,38 @@ class Memoriser:
         ids = [np.asarray(row.values, dtype=np.int32) for row in chunks[schema.TOKEN_IDS]]
         start = time.perf_counter()
         memories: list[Memory | None] = [None] * len(ids)
-        encodable = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
-        for group in batches([len(ids[i]) for i in encodable], self.batch_size, batch_cost=self.batch_cost):
-            where = [encodable[i] for i in group]
-            for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=True):
-                memories[i] = memory
+        left = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
+        while left:
+            size = self.batch_size.now
+            for group in batches([len(ids[i]) for i in left], size, batch_cost=self.batch_cost):
+                where = [left[i] for i in group]
+                for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=False):
+                    memories[i] = memory
+                if self.batch_size.now != size:  # the rest is grouped anew, the batch that did not fit among it
+                    break
+            left = [i for i in left if memories[i] is None]
         self._numbers["encode_seconds"] += time.perf_counter() - start
         rows = _rows(chunks, [m or self._blank() for m in memories], self.codec, unit_id)
         self._count(ids, rows)
         return rows
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
-        """One batch, or its halves where memory runs out. A single chunk that does not fit is an error."""
+        """One batch; nothing where memory ran out, and the next are smaller. A single chunk that does not fit raises.
+
+        Memory is freed outside of the `except`: until it is left, the error's traceback holds the batch's tensors.
+        """
+        memories = None
         try:
             memories = self.codec.memorise(chunks, verify=self.verify)
-        except torch.OutOfMemoryError:
-            if len(chunks) == 1:
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if len(chunks) == 1 or not is_out_of_memory(error):
                 raise
-            self.batch_size = max(1, len(chunks) // 2)
-            torch.cuda.empty_cache()
-            middle = len(chunks) // 2
-            return self._batch(chunks[:middle]) + self._batch(chunks[middle:])
+        if memories is None:
+            free_memory()
+            self.batch_size.failed(len(chunks))
+            return []
         longest, latents = max(len(chunk) for chunk in chunks), self.codec.config.num_latents
+        self.batch_size.worked(len(chunks))
         self.on_batch(len(chunks))
         self._numbers["positions"] += len(chunks) * (longest + latents)
         self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)

@@ -32,11 +32,15 @@ class ChunkedUnit:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A unit that could not be done. `fatal`: neither could any other (disk full, no permission)."""
+    """A unit that could not be done. `fatal`: neither could any other (disk full, no permission).
+
+    `lasting`: trying it again in this job would end alike.
+    """
 
     unit_id: str
     reason: str
     fatal: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def tried(unit_id: str, work: Callable):
         try:
             return work()
         except ChangedInputError as error:
-            return Failure(unit_id, str(error))
+            return Failure(unit_id, str(error), lasting=True)
         except OSError as error:
             store = explained(error)
             failure = Failure(unit_id, store or _line(error), fatal=error.errno in FATAL or store is not None)

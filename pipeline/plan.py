@@ -8,10 +8,11 @@ A plan depends on the input alone, never on how many workers there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from pipeline.documents import Columns
 from pipeline.fields import settled
 from pipeline.packing import BYTES_A_CHUNK, Packing
 from pipeline.plan_file import Counts, PlanFile, Planned, PlanWriter
+from pipeline.rejected import Again
 from pipeline.seen import HeldIndex
+from pipeline.spool import spooled
 from pipeline.units import Unit
 
 FORMAT = 1  # a change to what a plan means gives every plan another name
@@ -76,6 +79,8 @@ class Plan:
         *,
         replacements: int = 0,
         losses: bool = False,
+        again: Mapping[str, Again] = MappingProxyType({}),
+        committed: int = 0,
     ) -> Work:
         """What is left to do for a bank that holds these (doc_id, doc_hash) and has finished these units.
 
@@ -84,22 +89,25 @@ class Plan:
         has replaced documents. If ever, finished units are looked at too: a text that was changed and changed back
         makes its first unit again, whose rows are gone. `losses`: rows of finished units may be gone for no such
         reason, so whatever is not held is encoded again; `finished` must then hold every unit of the bank.
+        `again`: documents of finished units that encoders left out, and that are to be tried again. `committed`: the
+        documents that the bank holds of units that are not looked at, for the count.
         """
-        pending = self._pending(finished, with_finished=replacements > 0)
+        pending = self._pending(finished, with_finished=replacements > 0, again=again)
         index = HeldIndex(held if len(pending.groups) else ())
-        known = None if index.is_empty and not replacements else index
-        return Work(self._file, pending, known, replacements, finished if losses else None)
+        known = None if index.is_empty and not replacements and not again else index
+        return Work(self._file, pending, known, replacements, finished if losses else None, again, committed)
 
     def units(self, finished: Container[str] = frozenset()) -> Iterator[Unit]:
         """The units that are not finished, longest first, for a bank that holds nothing else."""
         return self.against((), finished).units()
 
-    def _pending(self, finished: Container[str], *, with_finished: bool) -> _Pending:
+    def _pending(self, finished: Container[str], *, with_finished: bool, again: Container[str]) -> _Pending:
         rows = []
         for group in range(self._file.num_groups):
             sizes = self._file.sizes(group)
             done = np.array([unit_id in finished for unit_id in sizes["unit_id"]], bool)
-            places = np.arange(len(done)) if with_finished else np.flatnonzero(~done)
+            wanted = np.array([with_finished or unit_id in again for unit_id in sizes["unit_id"]], bool)
+            places = np.flatnonzero(~done | wanted)
             columns = [np.array(sizes[name], np.int64)[places] for name in ("chunks", "documents", "rejected")]
             rows.append(np.stack([np.full(len(places), group), places, *columns, done[places]]))
         return _Pending(np.concatenate(rows, axis=1))
@@ -112,7 +120,7 @@ class WorkCounts:
     units: int
     documents: int  # to encode
     chunks: int  # to encode, estimated
-    held: int  # documents of pending units that the bank has
+    held: int  # documents of the corpus that the bank has
     changed: int  # documents of pending units that the bank has with another text
     rejected: int  # records of pending units
 
@@ -127,10 +135,14 @@ class Work:
         index: HeldIndex | None,
         replacements: int,
         finished: Container[str] | None,
+        again: Mapping[str, Again],
+        committed: int,
     ):
-        """`finished`: every unit of the bank, where rows were lost."""
+        """`finished`: every unit of the bank, where rows were lost. `again`, `committed`: see `Plan.against`."""
         self._file, self._index, self._replacements, self._finished = file, index, replacements, finished
-        self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
+        self._again = again
+        self._pending, counts = (pending, pending.counts()) if index is None else self._look(pending)
+        self.counts = replace(counts, held=counts.held + committed)
 
     def units(self, *, backwards: bool = False) -> Iterator[Unit]:
         """Longest first, to within a factor of about two, so that a pass over the plan stays sequential.
@@ -149,25 +161,29 @@ class Work:
     def _look(self, pending: _Pending) -> tuple[_Pending, WorkCounts]:
         """Leaves out the units with nothing new, and counts."""
         keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
-        for i, unit in enumerate(self._units(pending)):
+        for i, (unit, held) in enumerate(self._looked_at(pending)):
+            tally["held"] += held
             if pending.done[i] and not self._is_wanted_again(unit):
                 continue
-            tally["held"] += len(unit.held)
             if unit.new_documents or unit.rejected:
                 keep.append(i)
                 tally["units"] += 1
                 tally["documents"] += unit.new_documents
                 tally["chunks"] += unit.planned_chunks
                 tally["changed"] += len(unit.replaces)
-                tally["rejected"] += 0 if unit.redo else unit.rejected
+                tally["rejected"] += 0 if pending.done[i] else unit.rejected
         return pending.take(keep), WorkCounts(**tally)
 
     def _is_wanted_again(self, unit: Unit) -> bool:
-        """Whether a finished unit lacks rows: replaced ones, or lost ones that have not been made again."""
+        """Whether a finished unit lacks rows: replaced ones, lost ones that have not been made again, rejected ones."""
         lost = self._finished is not None and unit.new_documents and unit.commit_id not in self._finished
-        return bool(unit.replaces or lost)
+        return bool(unit.replaces or lost or (unit.retry and unit.new_documents))
 
     def _units(self, pending: _Pending) -> Iterator[Unit]:
+        return (unit for unit, _ in self._looked_at(pending))
+
+    def _looked_at(self, pending: _Pending) -> Iterator[tuple[Unit, int]]:
+        """Each unit, less what is not to be encoded; and how many of its documents the bank holds."""
         for group, places in groupby(range(len(pending.groups)), key=lambda i: pending.groups[i]):
             rows = list(places)
             chosen = pending.places[rows].tolist()
@@ -175,16 +191,26 @@ class Work:
             for planned, done in zip(found, pending.done[rows], strict=True):
                 yield self._checked(planned, bool(done))
 
-    def _checked(self, planned: Planned, done: bool) -> Unit:
-        """The unit less what the bank holds. A finished one keeps only what was replaced, or lost."""
+    def _checked(self, planned: Planned, done: bool) -> tuple[Unit, int]:
+        """A finished unit keeps only what was replaced, or lost, or is to be tried again."""
         if self._index is None:
-            return planned.unit
+            return planned.unit, 0
         hashes = self._index.hashes(planned.doc_ids)
         pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
+        again = self._again.get(planned.unit.unit_id) if done else None
+        rejected = again.doc_ids if again else frozenset()
         absent = None if done and self._finished is None else ""
-        held = tuple(i for i, (doc_id, doc_hash) in enumerate(pairs) if hashes.get(doc_id, absent) in (doc_hash, None))
+        found = [hashes.get(doc_id, "" if doc_id in rejected else absent) for doc_id, _ in pairs]
+        held = tuple(i for i, (_, doc_hash) in enumerate(pairs) if found[i] in (doc_hash, None))
         changed = tuple(doc_id for doc_id, doc_hash in pairs if hashes.get(doc_id, doc_hash) != doc_hash)
-        return replace(planned.unit, held=held, replaces=changed, redo=self._replacements if done else 0)
+        unit = replace(
+            planned.unit,
+            held=held,
+            replaces=changed,
+            redo=self._replacements if done else 0,
+            retry=again.number if again else 0,
+        )
+        return unit, sum(hashes.get(doc_id) == doc_hash for doc_id, doc_hash in pairs)
 
 
 class _Pending:
@@ -215,7 +241,8 @@ def _stored(uri: str, columns: Columns) -> Plan | None:
 
 def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progress: Callable | None) -> Plan:
     columns = settled(corpus, columns)
-    packing = Packing(corpus, columns, unit_chunks, progress)
+    files = (spooled(file, storage.parent(uri)) for file in corpus)
+    packing = Packing(files, columns, unit_chunks, progress)
     with storage.whole_file(uri) as file, PlanWriter(file, columns.fields) as writer:
         for planned in packing:
             writer.add(planned)

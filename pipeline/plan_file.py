@@ -24,7 +24,7 @@ from pipeline.units import Conflict, Unit
 _HASH = pa.binary(16)
 _FILE = {"uri": pa.string(), "name": pa.string(), "format": pa.string(), "compression": pa.string()}
 _RANGE = {"first": pa.int64(), "count": pa.int64(), "offset": pa.int64(), "length": pa.int64()}
-_SPAN = pa.struct({**_FILE, "size": pa.int64(), "mtime_ns": pa.int64(), **_RANGE})
+_SPAN = pa.struct({**_FILE, "size": pa.int64(), "mtime_ns": pa.int64(), "spool": pa.string(), **_RANGE})
 _SCHEMA = pa.schema(
     {
         "unit_id": _HASH,

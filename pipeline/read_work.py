@@ -9,7 +9,7 @@ from model.tokens import TextTokenizer
 from pipeline import schema, storage
 from pipeline.chunk import chunk_documents
 from pipeline.codec_copy import local_codec
-from pipeline.documents import Document, Rejected
+from pipeline.documents import ENCODER, Document, Rejected, one_line, reject
 from pipeline.options import EncodeOptions
 from pipeline.outcome import ChunkedUnit, Failure, tried
 from pipeline.units import Unit, read_unit
@@ -25,17 +25,28 @@ class ReadWork:
         self.tokenizer = TextTokenizer.load(storage.join(codec, TOKENIZER))
 
     def read(self, unit: Unit) -> ChunkedUnit | Failure:
-        """The unit's chunk table, or why there is none. A unit that is redone does not reject again."""
+        """The unit's chunk table, or why there is none. A unit that is redone does not reject records again."""
         return tried(unit.commit_id, lambda: self._read(unit))
 
-    def _read(self, unit: Unit) -> ChunkedUnit:
+    def _read(self, unit: Unit) -> ChunkedUnit | Failure:
         columns, tables, starts, rejected = self.options.columns, [], [0], []
+        unfit: list[Rejected] = []
         for item in read_unit(unit, columns):
             if isinstance(item, Rejected):
-                rejected += [] if unit.redo else [item]
+                rejected += [] if unit.redo or unit.retry else [item]
                 continue
-            tables.append(self._chunks(item))
+            try:
+                tables.append(self._chunks(item))
+            except ValueError as error:  # the one error of encoding that a document alone can cause
+                unfit.append(reject(item.source, item.doc_id, f"tokenizing it failed: {error}", item.text, by=ENCODER))
+                continue
+            except Exception as error:  # the tokenizers' library raises plain ones: the unit is tried elsewhere
+                reason = one_line(f"tokenizing {item.source} failed: {type(error).__name__}: {error}")
+                return Failure(unit.commit_id, reason)
             starts.append(starts[-1] + tables[-1].num_rows)
+        if unfit and not tables:  # not even one could be: it is the tokenizer, not they
+            return Failure(unit.commit_id, f"none of its {len(unfit)} documents could be encoded: {unfit[0].reason}")
+        rejected += unfit
         chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.fields).empty_table()
         return ChunkedUnit(unit.commit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
 

@@ -40,6 +40,7 @@ class Unit:
     held: tuple[int, ...] = ()  # places among the unit's documents: the bank has them with the same text
     replaces: tuple[str, ...] = ()  # ids of documents the bank has with another text: their old rows go in this commit
     redo: int = 0  # not 0: finished once, but the bank has had its documents with another text since
+    retry: int = 0  # not 0: finished once, and this is the attempt at what encoders left out of it
 
     @property
     def new_documents(self) -> int:
@@ -53,7 +54,7 @@ class Unit:
     @property
     def commit_id(self) -> str:
         """What the bank records as finished: the unit's id, and a new one where it is done again."""
-        return f"{self.unit_id}-{self.redo}" if self.redo else self.unit_id
+        return self.unit_id + (f"-{self.redo}" if self.redo else "") + (f"-r{self.retry}" if self.retry else "")
 
 
 class ChangedInputError(ValueError):

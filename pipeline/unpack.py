@@ -1,4 +1,7 @@
-"""The bytes of an input file, unpacked if it is .gz or .zst, with a file that is cut short told from a whole one."""
+"""The bytes of an input file, unpacked if it is .gz or .zst, with a file that is cut short told from a whole one.
+
+They come from the file's spool where it has one (pipeline/spool.py), else a packed file is unpacked from its start.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import zstandard
 
 from pipeline import storage
 from pipeline.corpus import InputFile
+from pipeline.frames import open_frames
 
 TORN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
@@ -20,6 +24,10 @@ TORN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 @contextmanager
 def open_unpacked(file: InputFile) -> Iterator[BinaryIO]:
     """A buffered stream that seeks forward. Reading raises one of TORN where a packed file is cut short or damaged."""
+    if (spool := _spool(file)) is not None:
+        with spool:
+            yield spool
+        return
     with storage.open_input(file.uri) as packed:
         if file.compression == ".gz":
             with gzip.GzipFile(fileobj=packed) as stream:
@@ -29,6 +37,11 @@ def open_unpacked(file: InputFile) -> Iterator[BinaryIO]:
                 yield stream
         else:
             yield packed
+
+
+def _spool(file: InputFile) -> BinaryIO | None:
+    with suppress(FileNotFoundError):  # it went with a complete job, or the bank was moved
+        return open_frames(file.spool) if file.spool else None
 
 
 class _Unzstd(io.RawIOBase):

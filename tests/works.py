@@ -39,7 +39,7 @@ class Works:
     def __init__(self, folder: Path, codec: Path, corpus: Path, *, carry: tuple[str, ...] = (), **options):
         columns = Columns(carry=carry)
         unit_chunks = options.pop("unit_chunks", 1000)
-        plan = plan_corpus([str(corpus)], columns, unit_chunks=unit_chunks, folder=str(folder / "plan"))
+        self.plan = plan = plan_corpus([str(corpus)], columns, unit_chunks=unit_chunks, folder=str(folder / "plan"))
         self.bank = Bank.create(folder / "bank", codec_identity(codec, EXACT), plan.columns.fields, codec=codec)
         self.units = list(plan.units())
         self.options = EncodeOptions(
@@ -52,6 +52,10 @@ class Works:
     def encoder(self) -> EncodeWork:
         self._encoder = self._encoder or EncodeWork(self.options, self.ledger, worker="me")
         return self._encoder
+
+    def another_process(self) -> None:
+        """Whatever is encoded next is encoded by an encoder that has just started. The ledger is the same."""
+        self._encoder = None
 
     def read(self, unit=None, **changes):
         return ReadWork(replace(self.options, **changes)).read(unit or self.units[0])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.chaos.job import PATIENCE, ROOT, Ended, HungError, wait_until
+from benchmarks.chaos.job import PATIENCE, ROOT, UNIT_CHUNKS, Ended, HungError, wait_until
 from benchmarks.chaos.phases import PHASES, wait_for
 from benchmarks.chaos.scene import Scene, documents
 
@@ -123,7 +123,8 @@ def slow_encoder(scene: Scene, phase: str) -> Told:
 
 
 def poison(scene: Scene, phase: str) -> Told:
-    """A document that ends its worker each time it is encoded."""
+    """A document that ends its worker each time it is encoded; it has neighbours, without which nothing is proven."""
+    scene.job.settings["unit_chunks"] = 4 * UNIT_CHUNKS
     ended = scene.job.ended(scene.job.start())
     said = f"first run: exit code {ended.code}, {(ended.summary or {}).get('rejected')} rejected"
     return Told(ended=scene.job.finish(), note=said, without=frozenset({POISON}))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@click.option("--retry-rejected", is_flag=True, help="Try again the documents that encoders (not readers) rejected.")
 @click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
@@ -45,6 +46,7 @@ def encode(
     pool,
     keep_text,
     no_verify,
+    retry_rejected,
     dry_run,
     pairs,
     as_json,
@@ -73,6 +75,7 @@ def encode(
         pool=pool,
         keep_text=keep_text,
         verify=not no_verify,
+        retry_rejected=retry_rejected,
     )
     _dry(job, as_json) if dry_run else _run(job, as_json)
 

@@ -17,6 +17,7 @@ from benchmarks.chaos.disk import NoSmallDiskError, SmallDisk
 from jobs.cli import main
 from pipeline.bank import Bank
 from pipeline.check import verify
+from pipeline.maintain import delete
 from pipeline.rejected import rejected
 
 pytestmark = pytest.mark.ray
@@ -205,6 +206,29 @@ def test_no_chunk_begins_with_a_mark_or_a_joiner(difficult):
     starts = [row["char_start"] for row in rows(Bank.open(difficult[0]), "doc_id", "char_start")
               if row["doc_id"] == "borders"]  # fmt: skip
     assert len(starts) > 10 and not {text[start] for start in starts} & set("\u0301\u0323\u200d👧👦")
+
+
+def test_what_an_encoder_rejected_is_encoded_when_it_is_asked_for_and_counted_as_held_only_then(ray_session, tmp_path):
+    """A bank as a broken machine left it: its unit is finished, and one of three documents is in a list."""
+    corpus, path = jsonl(tmp_path / "corpus.jsonl", {"a": "One.", "b": "Two.", "c": "Three."}), tmp_path / "bank"
+    assert encode(corpus, path)[0] == 0
+    bank = Bank.open(path)
+    assert delete(bank, ["b"]) == 1
+    (unit,) = bank.finished_units()
+    lost = {
+        "source": "corpus.jsonl:2",
+        "doc_id": "b",
+        "reason": "encoding it failed: RuntimeError: CUBLAS",
+        "excerpt": "",
+    }
+    bank.folder.put(f"_rejected/{unit}.jsonl", json.dumps(lost).encode() + b"\n")
+    _, summary, _ = encode(corpus, path)
+    assert (summary["documents"], summary["held"]) == (0, 2)
+    code, summary, _ = encode(corpus, path, "--retry-rejected")
+    assert (code, summary["documents"], summary["held"], summary["failures"]) == (0, 1, 2, [])
+    assert recalled(path) == {"a": "One.", "b": "Two.", "c": "Three."} and list(rejected(Bank.open(path))) == []
+    _, summary, _ = encode(corpus, path, "--retry-rejected")
+    assert (summary["documents"], summary["held"]) == (0, 3)
 
 
 @pytest.fixture

@@ -39,7 +39,10 @@ def test_without_verifying_recall_is_not_called_exact(capsys):
 
 def test_what_was_left_out_is_said_on_stderr(capsys):
     print_encoded(result(rejected=2, failure=Failure("x", "I/O error")), as_json=False)
-    assert capsys.readouterr().err == "2 rejected: see /banks/b/_rejected/\nunit x was not done: I/O error\n"
+    assert capsys.readouterr().err == (
+        "2 rejected: see /banks/b/_rejected/\nunit x was not done: I/O error\n"
+        "nothing of such units is lost: the same command tries them again\n"
+    )
 
 
 def test_a_job_that_left_something_out_is_not_complete():

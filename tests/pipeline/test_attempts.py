@@ -54,6 +54,13 @@ def test_the_poison_document_is_found_and_left_out_and_the_others_are_done():
     assert deaths == 6  # twice each: documents 0-3, 2-3, 2 alone
 
 
+def test_a_range_under_suspicion_comes_after_the_others_so_that_they_pass_in_the_process_that_it_ends():
+    ledger = Ledger()
+    for _ in range(3):
+        attempt(ledger, poison=(0,))
+    assert ledger.begin("u", 4) == ([(2, 4), (0, 2)], [])  # (0, 2) has crashed once, and comes last from now on
+
+
 def test_every_poison_document_is_found():
     ranges, left_out, _ = until_done(Ledger(), poison=(0, 5, 6), documents=7)
     assert sorted(left_out) == [0, 5, 6]
@@ -98,3 +105,26 @@ def test_units_do_not_share_their_crashes():
     for _ in range(2):
         attempt(ledger, poison=(0,))
     assert ledger.begin("another", 3) == ([(0, 3)], [])
+
+
+def test_a_document_is_proven_to_be_at_fault_when_it_failed_alike_in_two_processes():
+    ledger = Ledger()
+    assert ledger.failed("u", "one", {3: "KeyError"}) == set()
+    assert ledger.failed("u", "one", {3: "KeyError"}) == set()  # sent twice
+    assert ledger.failed("u", "two", {3: "IndexError", 4: "KeyError"}) == set()
+    assert ledger.failed("u", "three", {3: "KeyError", 4: "IndexError"}) == {3}
+    assert ledger.failed("another", "four", {3: "KeyError"}) == set()
+
+
+def test_a_process_that_failed_at_a_unit_is_known_until_the_unit_is_done():
+    ledger = Ledger()
+    ledger.failed("u", "one")
+    assert (ledger.has_failed("u", "one"), ledger.has_failed("u", "two"), ledger.has_failed("v", "one")) == (
+        True,
+        False,
+        False,
+    )
+    ledger.finished("u", Outcome(failure=Failure("u", "in vain")))
+    assert ledger.has_failed("u", "one")
+    ledger.finished("u", done("u"))
+    assert not ledger.has_failed("u", "one")

@@ -11,15 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from banks import IDENTITY, receipt, rows
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Transaction
 
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import Receipt, commit, swap
+from pipeline.documents import ENCODER, READER, Rejected
 from pipeline.info import info
 from pipeline.lookup import NotInBank, by_chunk_id, by_doc_id
-from pipeline.maintain import compact
-from pipeline.rejected import Rejected, rejected, write_rejected
+from pipeline.maintain import compact, delete
+from pipeline.rejected import rejected, to_try_again, write_rejected
 from pipeline.schema import row_schema
 
 SCORED = (pa.field("year", pa.int64()), pa.field("tags", pa.list_(pa.string())))
@@ -201,7 +202,7 @@ def test_a_missing_id_is_named_with_ids_like_it(tmp_path):
 
 
 def test_info_counts_what_is_there(bank):
-    write_rejected(bank.folder, "u1", [Rejected("corpus.jsonl", "x", "not UTF-8", "caf")])
+    bank.folder.put("_rejected/u1.jsonl", b'{"source": "c", "doc_id": "x", "reason": "not UTF-8", "excerpt": ""}\n')
     told = info(bank)
     assert (told.chunks, told.documents, told.tokens, told.units, told.files) == (6, 3, 42, 2, 2)
     assert (told.verified, told.perfect, told.fidelity) == (6, 3, 0.875)
@@ -216,14 +217,46 @@ def test_info_of_an_empty_bank(tmp_path):
     assert told.metadata_columns["year"] == "int64"
 
 
-def test_rejected_documents_are_read_of_finished_units_only(bank):
+def test_rejected_documents_are_read_of_the_lists_that_commits_name(bank):
     mine = [Rejected("corpus.jsonl", "x", "not UTF-8", "caf\udce9\u2028"), Rejected("corpus.jsonl", None, "no id", "")]
-    write_rejected(bank.folder, "u1", [Rejected("corpus.jsonl", "old", "too long", "")])
-    write_rejected(bank.folder, "u1", mine)
-    write_rejected(bank.folder, "unfinished", mine)
-    assert list(rejected(bank)) == mine
-    write_rejected(bank.folder, "u1", [])
+    lost = write_rejected(bank.folder, "u3", [Rejected("corpus.jsonl", "old", "too long", "")])
+    name = write_rejected(bank.folder, "u3", mine)
     assert list(rejected(bank)) == []
+    commit(bank, [Receipt("u3", rejected=2, rejections=name)])
+    assert write_rejected(bank.folder, "u3", []) is None  # another writer of the unit, who is late
+    assert lost != name and list(rejected(bank)) == mine
+
+
+def test_lists_of_an_older_nextmem_count_once_their_unit_is_finished(bank):
+    line = '{"source": "c", "doc_id": "%s", "reason": "%s", "excerpt": ""}\n'
+    killed = line % ("x", "encoding it ended its worker twice: it is left out")
+    bank.folder.put("_rejected/u1.jsonl", (killed + line % ("y", "text is empty")).encode())
+    bank.folder.put("_rejected/unfinished.jsonl", killed.encode())
+    assert [(found.doc_id, found.by) for found in rejected(bank)] == [("x", ENCODER), ("y", READER)]
+    assert {unit: (again.number, again.doc_ids) for unit, again in to_try_again(bank).items()} == {"u1": (1, {"x"})}
+
+
+def test_how_many_documents_each_unit_brought_is_in_the_log(bank, monkeypatch):
+    commit(bank, [receipt(bank, "u1-r1", {"d": 1}), Receipt("u3")])
+    monkeypatch.setattr(Bank, "rows", lambda *_, **__: pytest.fail("read rows"))
+    assert bank.finished_documents(["u1", "u2", "u3", "u4"]) == {"u1": 3, "u2": 1, "u3": 0}
+    assert bank.finished_documents() == {"u1": 3, "u1-r1": 1, "u2": 1, "u3": 0}
+    bank.table.create_checkpoint()
+    assert bank.finished_documents(["u1", "u2", "u3", "u4"]) == {"u1": 3, "u2": 1, "u3": 0}
+
+
+@pytest.mark.parametrize("rewrite", [lambda bank: None, compact, lambda bank: bank.table.create_checkpoint()])
+def test_documents_that_were_deleted_are_not_held(bank, rewrite):
+    assert delete(bank, ["b"]) == 1
+    rewrite(bank)
+    assert bank.finished_documents(["u1", "u2", "u3"]) == {"u1": 1, "u2": 1}
+
+
+def test_where_the_log_does_not_say_it_the_rows_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.commit.unit_transaction", lambda unit, _: Transaction(f"unit/{unit}", 1))  # as it was
+    bank = Bank.create(tmp_path / "old", IDENTITY)
+    commit(bank, [receipt(bank, "u1", {"a": 3, "b": 1}), receipt(bank, "u2", {"c": 2}), Receipt("u3")])
+    assert bank.finished_documents(["u1", "u2", "u3"]) == {"u1": 2, "u2": 1, "u3": 0}
 
 
 def test_a_whole_bank_has_no_problems_also_after_compaction(bank):

@@ -195,7 +195,7 @@ def test_finished_units_are_the_same_by_log_and_by_lookup(bank, monkeypatch):
             bank.table.create_checkpoint()  # some units in the checkpoint, some in commits after it
     asked = [*units, *(f"other{number}" for number in range(20))]
     assert bank.finished_units(asked) == bank.finished_units() == set(units)
-    monkeypatch.setattr("pipeline.log._apps", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr("pipeline.log._transactions", lambda *_: (_ for _ in ()).throw(FileNotFoundError()))
     assert bank.finished_units(asked) == set(units)
 
 

@@ -45,10 +45,10 @@ def dying_encoder(poison: str):
     return DyingEncoder
 
 
-def encoded(job, actors_made_of: Actors | None = None, stop: Stop | None = None, **options):
+def encoded(job, actors_made_of: Actors | None = None, stop: Stop | None = None, window: int | None = None, **options):
     """The outcomes, committed; and the bank as a reader then finds it."""
     settings = replace(job.options, **options)
-    outcomes = list(encode(iter(job.units), settings, RemoteLedger(), actors=actors_made_of, stop=stop))
+    outcomes = list(encode(iter(job.units), settings, RemoteLedger(), actors=actors_made_of, stop=stop, window=window))
     commit(job.bank, [outcome.receipt for outcome in outcomes])
     return outcomes, Bank.open(job.bank.folder.uri)
 
@@ -102,6 +102,66 @@ def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, 
     assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
         ("doc-1", "encoding it ended its worker twice: it is left out")
     ]
+
+
+def counted_encoder(folder: Path):
+    """A UnitEncoder whose every process leaves a file in `folder`, and that raises for the text of doc-1."""
+
+    class CountedEncoder(UnitEncoder):
+        def __init__(self, options, ledger):
+            super().__init__(options, ledger)
+            (folder / f"{time.time_ns()}-{os.getpid()}").touch()
+            codec = self.work.memoriser.codec
+            memorise, bad = codec.memorise, codec.tokenizer.encode("Document number 1.")
+
+            def memorise_or_raise(chunks, *, verify):
+                if any(list(chunk) == bad for chunk in chunks):
+                    raise RuntimeError("the kernel does not like it")
+                return memorise(chunks, verify=verify)
+
+            codec.memorise = memorise_or_raise
+
+    return CountedEncoder
+
+
+def test_encoders_load_once_however_many_windows_a_job_has(works, ray_session, tmp_path):
+    job, loads = works(TEXTS, unit_chunks=1), tmp_path / "loads"
+    loads.mkdir()
+    outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), window=2, gpus=True, actors=2)
+    assert len(outcomes) == len(job.units) == 8  # four windows
+    assert len(list(loads.iterdir())) == len({outcome.worker for outcome in outcomes}) == 2
+    assert dict(bank.documents()).keys() == TEXTS.keys() and verify(bank) == []
+
+
+def test_a_failed_unit_is_tried_again_by_another_process_which_proves_whose_fault_it_was(works, ray_session, tmp_path):
+    texts = {f"doc-{n}": f"Document number {n}." for n in range(4)}
+    job, loads = works(texts, unit_chunks=2), tmp_path / "loads"
+    loads.mkdir()
+    outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), actors=1)
+    assert len(outcomes) == len(job.units) == 2 and len(list(loads.iterdir())) == 2
+    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and verify(bank) == []
+    assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
+        ("doc-1", "encoding it failed: RuntimeError: the kernel does not like it")
+    ]
+
+
+def test_a_job_whose_encoders_are_broken_says_so_and_a_mended_one_encodes_everything(works, ray_session):
+    class BrokenEncoder(UnitEncoder):
+        def __init__(self, options, ledger):
+            super().__init__(options, ledger)
+
+            def broken(chunks, *, verify):
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED")
+
+            self.work.memoriser.codec.memorise = broken
+
+    job = works(TEXTS, unit_chunks=4)
+    outcomes = list(encode(iter(job.units), replace(job.options, actors=1), RemoteLedger(),
+                           actors=Actors(encoder=BrokenEncoder)))  # fmt: skip
+    assert len(outcomes) == len(job.units)
+    assert all("CUBLAS_STATUS_NOT_SUPPORTED" in outcome.failure.reason for outcome in outcomes)
+    _, bank = encoded(job, actors=1)
+    assert dict(bank.documents()).keys() == TEXTS.keys() and list(rejected(bank)) == []
 
 
 def test_what_a_worker_has_no_answer_to_ends_the_job_with_one_line(works, ray_session):

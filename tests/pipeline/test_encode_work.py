@@ -9,12 +9,17 @@ import pytest
 import torch
 from works import jsonl
 
+from jobs.encode_job import bank_work
+from model.codec import Codec
 from model.tokens import TextTokenizer
 from pipeline import outcome as outcome_module
+from pipeline.attempts import Ledger
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import Receipt, commit
 from pipeline.decode import recall
+from pipeline.documents import ENCODER
+from pipeline.encode_work import EncodeWork, WornOutError
 from pipeline.outcome import ChunkedUnit, Failure
 from pipeline.rejected import rejected
 
@@ -47,16 +52,24 @@ def texts(bank, codec):
     return found
 
 
-def raise_on(monkeypatch, codec, text, error):
-    """Encoding a batch that holds a chunk with this text raises, as a poisonous document would."""
-    memorise, token_ids = codec.memorise, codec.tokenizer.encode(text)
+def break_encoder(monkeypatch, errors):
+    """Encoding a batch that holds a chunk of one of these texts raises the text's error, in every encoder from now on.
 
-    def memorise_or_raise(chunks, *, verify):
-        if any(list(chunk) == token_ids for chunk in chunks):
-            raise error
-        return memorise(chunks, verify=verify)
+    Texts are of one chunk. `None` stands for every text.
+    """
+    memorise = Codec.memorise
 
-    monkeypatch.setattr(codec, "memorise", memorise_or_raise)
+    def memorise_or_raise(self, chunks, *, verify):
+        for text, error in errors.items():
+            if text is None or any(list(chunk) == self.tokenizer.encode(text) for chunk in chunks):
+                raise error
+        return memorise(self, chunks, verify=verify)
+
+    monkeypatch.setattr(Codec, "memorise", memorise_or_raise)
+
+
+def left_out(bank):
+    return {found.doc_id: found.reason for found in rejected(bank)}
 
 
 def test_a_unit_becomes_a_file_and_a_receipt_and_is_invisible_until_committed(works, codec):
@@ -130,24 +143,220 @@ def test_a_document_whose_tokens_are_all_dropped_is_kept_as_text(works, codec, m
     assert texts(committed(job, job.encode()), codec) == TEXTS
 
 
-def test_a_document_that_cannot_be_encoded_is_found_and_rejected_alone(works, codec, monkeypatch):
-    many = {f"doc-{n}": f"Document number {n}." for n in range(10)}
-    job = works(many)
-    raise_on(monkeypatch, job.encoder.memoriser.codec, many["doc-6"], RuntimeError("the kernel\ndoes not like it"))
+TEN = {f"doc-{n}": f"Document number {n}." for n in range(10)}
+
+
+def test_a_machine_s_fault_rejects_nobody_and_the_unit_is_not_finished(works, monkeypatch, codec):
+    """Whatever it raises: were it the documents' fault, some of them would pass."""
+    job = works(TEN)
+    with monkeypatch.context() as patch:
+        break_encoder(patch, {None: RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED")})
+        for _ in range(4):
+            done = job.encode()
+            assert done.receipt is None and not done.failure.fatal
+            assert "documents 'doc-0' and 'doc-1' failed alike: RuntimeError: CUDA error" in done.failure.reason
+            job.another_process()
+    assert list(rejected(job.bank)) == [] and not Bank.open(job.bank.folder.uri).is_finished(job.units[0].unit_id)
+    assert texts(committed(job, job.encode()), codec) == TEN  # mended, it encodes them all
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+        OSError(errno.EIO, "Input/output error"),
+        FloatingPointError("latents are not finite"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_storage_and_numbers_are_the_machine_s_also_where_one_document_provokes_them(works, monkeypatch, error):
+    job = works(TEN)
+    break_encoder(monkeypatch, {TEN["doc-6"]: error})
+    for _ in range(3):
+        done = job.encode()
+        assert type(error).__name__ in done.failure.reason and done.failure.fatal == isinstance(error, ArithmeticError)
+        job.another_process()
+    assert list(rejected(job.bank)) == []
+
+
+def test_a_document_that_fails_alone_in_two_processes_is_rejected_alone(works, codec, monkeypatch):
+    job = works(TEN)
+    break_encoder(monkeypatch, {TEN["doc-6"]: RuntimeError("the kernel\ndoes not like it, at 0x7f3a")})
+    first = job.encode()
+    assert first.failure.reason == (
+        "'doc-6' failed alone, which is not proof yet: RuntimeError: the kernel does not like it, at 0x7f3a"
+    )
+    job.another_process()
     done = job.encode()
     assert (done.receipt.documents, done.receipt.rejected) == (9, 1)
     bank = committed(job, done)
-    del many["doc-6"]
-    assert texts(bank, codec) == many
-    left_out = list(rejected(bank))
-    assert [(r.doc_id, r.source) for r in left_out] == [("doc-6", "corpus.jsonl:7")]
-    assert left_out[0].reason == "encoding it failed: RuntimeError: the kernel does not like it"
-    assert left_out[0].excerpt == "Document number 6."
+    assert texts(bank, codec) == {doc_id: text for doc_id, text in TEN.items() if doc_id != "doc-6"}
+    (found,) = rejected(bank)
+    assert (found.doc_id, found.source, found.by) == ("doc-6", "corpus.jsonl:7", ENCODER)
+    assert found.reason == "encoding it failed: RuntimeError: the kernel does not like it, at 0x7f3a"
+    assert found.excerpt == "Document number 6."
+
+
+def test_a_document_that_fails_once_and_passes_elsewhere_is_encoded(works, codec, monkeypatch):
+    job = works(TEN)
+    with monkeypatch.context() as patch:
+        break_encoder(patch, {TEN["doc-6"]: RuntimeError("a bit fell over")})
+        assert job.encode().receipt is None
+    job.another_process()
+    assert texts(committed(job, job.encode()), codec) == TEN
+
+
+def test_failing_in_another_way_elsewhere_is_no_proof(works, monkeypatch):
+    job = works(TEN)
+    for words in ("a bit fell over", "it is too hot in here"):
+        with monkeypatch.context() as patch:
+            break_encoder(patch, {TEN["doc-6"]: RuntimeError(words)})
+            assert "not proof yet" in job.encode().failure.reason
+        job.another_process()
+
+
+def test_several_bad_documents_with_errors_of_their_own_are_each_rejected_alone(works, codec, monkeypatch):
+    job = works(TEN)
+    bad = {"doc-0": IndexError("token 9"), "doc-6": RuntimeError("rope"), "doc-9": KeyError("mask")}
+    break_encoder(monkeypatch, {TEN[doc_id]: error for doc_id, error in bad.items()})
+    assert "'doc-0', 'doc-6', 'doc-9' failed alone" in job.encode().failure.reason
+    job.another_process()
+    bank = committed(job, job.encode())
+    assert texts(bank, codec) == {doc_id: text for doc_id, text in TEN.items() if doc_id not in bad}
+    assert left_out(bank) == {
+        "doc-0": "encoding it failed: IndexError: token 9",
+        "doc-6": "encoding it failed: RuntimeError: rope",
+        "doc-9": "encoding it failed: KeyError: 'mask'",
+    }
+
+
+def test_two_unlike_documents_that_fail_alike_are_the_machine_s_fault(works, monkeypatch):
+    job = works(TEN)
+    break_encoder(monkeypatch, {TEN[name]: RuntimeError(f"kernel failed at {name}") for name in ("doc-2", "doc-6")})
+    for _ in range(3):
+        assert "documents 'doc-2' and 'doc-6' failed alike" in job.encode().failure.reason
+        job.another_process()
+
+
+def test_two_copies_of_one_text_that_fail_alike_are_not(works, monkeypatch):
+    job = works(TEN | {"copy": TEN["doc-6"]})
+    break_encoder(monkeypatch, {TEN["doc-6"]: RuntimeError("rope")})
+    assert "'doc-6', 'copy' failed alone" in job.encode().failure.reason
+    job.another_process()
+    assert set(left_out(committed(job, job.encode()))) == {"doc-6", "copy"}
+
+
+def test_a_unit_of_one_document_that_fails_is_no_proof(works, monkeypatch):
+    job = works({"hi": "Hi."})
+    break_encoder(monkeypatch, {None: IndexError("token 9")})
+    for _ in range(3):
+        assert job.encode().failure.reason == "none of its 1 documents could be encoded: IndexError: token 9"
+        job.another_process()
+
+
+def test_a_process_does_not_try_again_what_it_failed_at(works, monkeypatch):
+    job = works(TEN)
+    break_encoder(monkeypatch, {TEN["doc-6"]: RuntimeError("rope")})
+    job.encode()
+    with pytest.raises(WornOutError):
+        job.encode()
+    job.another_process()
+    assert job.encode().receipt is not None
+
+
+def test_a_process_that_failed_at_two_units_in_a_row_takes_no_third(works, monkeypatch):
+    job = works(TEN, unit_chunks=2)
+    break_encoder(monkeypatch, {None: RuntimeError("the device is worn out")})
+    for unit in job.units[:2]:
+        assert job.encode(unit).failure is not None
+    with pytest.raises(WornOutError):
+        job.encode(job.units[2])
+
+
+def test_a_document_that_cannot_be_tokenized_is_rejected_alone(works, codec, monkeypatch):
+    bad = {"doc-3": "an odd character", "doc-7": "an odd character"}
+    tokenize_or_raise(monkeypatch, {TEN[name]: ValueError(words) for name, words in bad.items()})
+    job = works(TEN)
+    bank = committed(job, job.encode())
+    assert texts(bank, codec) == {doc_id: text for doc_id, text in TEN.items() if doc_id not in bad}
+    assert left_out(bank) == {name: f"tokenizing it failed: {words}" for name, words in bad.items()}
+
+
+def test_a_tokenizer_that_takes_nothing_is_the_machine_s_fault(works, monkeypatch):
+    tokenize_or_raise(monkeypatch, {text: ValueError("no vocabulary") for text in TEN.values()})
+    failure = works(TEN).read()
+    assert failure.reason == "none of its 10 documents could be encoded: tokenizing it failed: no vocabulary"
+
+
+def test_an_error_of_the_tokenizer_s_library_fails_the_unit_and_rejects_nobody(works, monkeypatch):
+    tokenize_or_raise(monkeypatch, {TEN["doc-3"]: Exception("poisoned lock")})
+    assert works(TEN).read().reason == "tokenizing corpus.jsonl:4 failed: Exception: poisoned lock"
+
+
+def tokenize_or_raise(monkeypatch, errors):
+    cut = TextTokenizer.chunks
+
+    def chunks(self, text, limit):
+        if text in errors:
+            raise errors[text]
+        return cut(self, text, limit)
+
+    monkeypatch.setattr(TextTokenizer, "chunks", chunks)
+
+
+def test_another_writer_of_a_unit_does_not_take_away_what_was_committed(works, monkeypatch):
+    job = works(TEN)
+    with monkeypatch.context() as patch:
+        tokenize_or_raise(patch, {TEN["doc-3"]: ValueError("an odd character")})
+        bank = committed(job, job.encode())
+    second = EncodeWork(job.options, Ledger(), worker="late")
+    second._is_committed = lambda unit_id: False  # it looked before the first one's commit
+    late = second.encode(job.read()).receipt
+    assert (late.rejected, commit(bank, [late]).units) == (0, ())
+    assert set(left_out(bank)) == {"doc-3"}
+
+
+def test_a_list_that_was_never_committed_says_nothing(works, monkeypatch):
+    job = works(TEN)
+    with monkeypatch.context() as patch:
+        tokenize_or_raise(patch, {TEN["doc-3"]: ValueError("an odd character")})
+        EncodeWork(job.options, Ledger(), worker="died").encode(job.read())
+    assert left_out(committed(job, job.encode())) == {}
+
+
+def test_what_encoders_rejected_is_planned_again_and_what_readers_rejected_is_not(works, monkeypatch, codec):
+    job = works(TEN | {"blank": " "})
+    with monkeypatch.context() as patch:
+        tokenize_or_raise(patch, {TEN["doc-3"]: ValueError("odd"), TEN["doc-5"]: ValueError("odd")})
+        bank = committed(job, job.encode())
+        assert bank_work(job.plan, bank).counts.units == 0
+        work = bank_work(job.plan, bank, retry_rejected=True)
+        assert (work.counts.units, work.counts.documents, work.counts.held, work.counts.rejected) == (1, 2, 8, 0)
+        assert "none of its 2 documents" in job.encode(next(work.units())).failure.reason  # in vain: as it was before
+        assert set(left_out(bank)) == {"doc-3", "doc-5", "blank"}
+    with monkeypatch.context() as patch:
+        tokenize_or_raise(patch, {TEN["doc-5"]: ValueError("odd")})
+        bank = committed(job, job.encode(next(work.units())))
+        assert set(left_out(bank)) == {"doc-5", "blank"} and bank_work(job.plan, bank).counts.held == 9
+    work = bank_work(job.plan, bank, retry_rejected=True)
+    bank = committed(job, job.encode(next(work.units())))
+    assert texts(bank, codec) == TEN and set(left_out(bank)) == {"blank"}
+    after = bank_work(job.plan, bank, retry_rejected=True).counts
+    assert (after.units, after.documents, after.held) == (0, 0, 10)
+
+
+def test_documents_held_are_those_that_the_bank_has(works, monkeypatch):
+    job = works(TEN, unit_chunks=4)
+    tokenize_or_raise(monkeypatch, {TEN["doc-3"]: ValueError("odd")})
+    bank = committed(job, *(job.encode(unit) for unit in job.units))
+    assert bank_work(job.plan, bank).counts.held == 9
 
 
 def test_a_lost_device_rejects_nobody(works, monkeypatch):
     job = works(TEXTS)
-    raise_on(monkeypatch, job.encoder.memoriser.codec, "Hi.", torch.AcceleratorError("CUDA error: unspecified"))
+    break_encoder(monkeypatch, {"Hi.": torch.AcceleratorError("CUDA error: unspecified")})
     with pytest.raises(torch.AcceleratorError):
         job.encode()
     job.ledger.begin(job.units[0].unit_id, 3)  # the next worker's attempt: the crash is on the record
@@ -157,7 +366,7 @@ def test_a_lost_device_rejects_nobody(works, monkeypatch):
 def test_a_unit_that_was_done_by_a_worker_that_died_afterwards_is_not_encoded_again(works, monkeypatch):
     job = works(TEXTS)
     done = job.encode()
-    raise_on(monkeypatch, job.encoder.memoriser.codec, "Hi.", AssertionError("encoded again"))
+    break_encoder(monkeypatch, {"Hi.": AssertionError("encoded again")})
     assert job.encode() == done
 
 
@@ -204,6 +413,16 @@ def test_a_document_that_ended_its_worker_twice_is_left_out_and_says_so(works, c
     assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
         ("hi", "encoding it ended its worker twice: it is left out")
     ]
+
+
+def test_where_every_document_ended_its_worker_it_was_not_the_documents(works):
+    job = works(TEXTS)
+    unit = job.units[0].unit_id
+    while ranges := job.ledger.begin(unit, 3)[0]:  # workers that die whatever they encode
+        job.ledger.trying(unit, *ranges[0])
+    failure = job.encode().failure
+    assert failure.reason == "none of its 3 documents could be encoded: encoding ended its worker twice"
+    assert failure.lasting and list(rejected(job.bank)) == []
 
 
 def test_a_full_disk_is_fatal_at_once_and_there_is_no_receipt(works, monkeypatch):

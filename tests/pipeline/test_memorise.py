@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,20 @@ def chunk_table(codec, texts=TEXTS, **options):
     return chunk_documents(documents, codec.tokenizer, chunk_tokens=codec.config.chunk_tokens, **options)
 
 
-def out_of_memory_above(codec, monkeypatch, limit):
-    """The codec refuses batches of more than `limit` chunks, as a GPU does. Returns the sizes that were tried."""
-    tried, memorise = [], codec.memorise
+def out_of_memory_above(codec, monkeypatch, limit, error=torch.OutOfMemoryError):
+    """The codec refuses batches of more than `limit()` chunks, as a GPU does that still holds what it made of them.
+
+    Returns the sizes that were tried. Each try asserts that the tensors of every failed one before it are gone.
+    """
+    tried, left_behind, memorise = [], [], codec.memorise
 
     def memorise_few(chunks, *, verify):
+        assert [held() for held in left_behind if held() is not None] == [], "the failed batch is still in memory"
         tried.append(len(chunks))
-        if len(chunks) > limit:
-            raise torch.OutOfMemoryError(f"{len(chunks)} chunks")
+        if len(chunks) > (limit() if callable(limit) else limit):
+            activations = torch.zeros(len(chunks), 8)
+            left_behind.append(weakref.ref(activations))
+            raise error(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED with {len(activations)} chunks")
         return memorise(chunks, verify=verify)
 
     monkeypatch.setattr(codec, "memorise", memorise_few)
@@ -60,12 +68,13 @@ def test_the_batch_size_does_not_change_the_rows(codec):
     assert same_rows(Memoriser(codec, batch_size=1).memorise(chunks, "u"), Memoriser(codec).memorise(chunks, "u"))
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost_or_reordered(codec, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])  # cuBLAS and the CPU say it their own way
+def test_a_batch_that_does_not_fit_is_freed_and_halved_and_nothing_is_lost_or_reordered(codec, monkeypatch, error):
     chunks = chunk_table(codec)
     whole = Memoriser(codec).memorise(chunks, "u")
-    tried = out_of_memory_above(codec, monkeypatch, limit=2)
+    tried = out_of_memory_above(codec, monkeypatch, limit=2, error=error)
     assert same_rows(Memoriser(codec, batch_size=8).memorise(chunks, "u"), whole)
-    assert tried[:3] == [7, 3, 1]  # 7 chunks in all
+    assert (tried[0], sum(tried)) == (7, 7 + 7 + sum(n for n in tried[1:] if n > 2)) and max(tried[1:]) == 3
 
 
 def test_the_smaller_batch_is_kept_for_what_comes_after(codec, monkeypatch):
@@ -75,6 +84,25 @@ def test_the_smaller_batch_is_kept_for_what_comes_after(codec, monkeypatch):
     tried.clear()
     memoriser.memorise(chunk_table(codec), "u")
     assert max(tried) <= 2
+
+
+def test_the_batch_grows_again_once_there_is_memory(codec, monkeypatch):
+    memory = {"chunks": 2}
+    tried = out_of_memory_above(codec, monkeypatch, limit=lambda: memory["chunks"])
+    memoriser = Memoriser(codec, batch_size=7)
+    memoriser.memorise(chunk_table(codec), "u")
+    memory["chunks"] = 100
+    for _ in range(30):
+        tried.clear()
+        memoriser.memorise(chunk_table(codec), "u")
+    assert tried == [7]
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(codec, monkeypatch):
+    tried = out_of_memory_above(codec, monkeypatch, limit=2, error=KeyError)
+    with pytest.raises(KeyError):
+        Memoriser(codec, batch_size=8).memorise(chunk_table(codec), "u")
+    assert tried == [7]
 
 
 def test_a_single_chunk_that_does_not_fit_is_an_error(codec, monkeypatch):

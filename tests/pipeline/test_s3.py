@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 
 import pyarrow.parquet as pq
@@ -10,17 +12,21 @@ from banks import IDENTITY, held, receipt, vacuum
 from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
-from pipeline import storage
+from pipeline import spool, storage
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.codec_copy import local_codec
 from pipeline.commit import Receipt, commit
+from pipeline.documents import Columns
 from pipeline.export import export
+from pipeline.folder import Folder
 from pipeline.info import info
 from pipeline.lookup import by_doc_id
 from pipeline.maintain import compact, delete
+from pipeline.plan import plan_corpus
 from pipeline.rejected import write_rejected
 from pipeline.s3_errors import explained
+from pipeline.units import read_unit
 
 pytestmark = pytest.mark.store
 
@@ -94,6 +100,20 @@ def test_a_listing_of_s3_is_sorted_by_full_path(place, object_store):
     for path in paths:
         object_store.put(f"{place}/{path}", "x")
     assert [entry.uri for entry in storage.listing(f"s3://{place}")] == [f"s3://{place}/{path}" for path in paths]
+
+
+def test_a_packed_corpus_on_s3_is_unpacked_once_into_frames_that_units_are_read_from(place, object_store, monkeypatch):
+    monkeypatch.setattr(spool, "WORTH_BYTES", 0)
+    monkeypatch.setattr(spool, "FRAME_BYTES", 1000)
+    lines = "".join(json.dumps({"id": f"d{n}", "text": f"Document {n}. " * 20}) + "\n" for n in range(30))
+    object_store.put(f"{place}/corpus/a.jsonl.gz", gzip.compress(lines.encode()))
+    plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=2, folder=f"s3://{place}/bank/_plan")
+    units = list(plan.units())
+    storage.delete(f"s3://{place}/corpus/a.jsonl.gz")  # nobody needs it any more
+    found = [document.doc_id for unit in units for document in read_unit(unit, plan.columns)]
+    assert len(units) > 10 and sorted(found) == sorted(f"d{n}" for n in range(30))
+    spool.remove_spools(Folder(f"s3://{place}/bank"), "_plan")
+    assert [name.endswith(".plan.parquet") for name in Folder(f"s3://{place}/bank").names("_plan")] == [True]
 
 
 def test_export_to_s3_is_whole_and_refuses_a_folder_that_holds_anything(bank, place, object_store):
