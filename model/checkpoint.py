@@ -21,6 +21,7 @@ from model.backbone import Backbone, load_backbone
 from model.codec import Codec, Statistics
 from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
 from model.config import ADAPTERS, CodecConfig, ExactConfig
+from model.finite import require_finite
 from model.gain import LatentGain
 
 
@@ -62,7 +63,7 @@ def load_codec(
 
     `exact` fixes precision, margin and whether the adapters are merged, as a bank does; without it they stay apart, to
     be looked at, changed or saved again. `keep_plain`: `Codec.plain` works with merged ones too. Raises ValueError
-    where the backbone's weights are others.
+    where the backbone's weights are others, NotFiniteError for a codec with a tensor that is no number.
     """
     settings = read_settings(folder)
     config = _config(folder, settings)
@@ -83,6 +84,7 @@ def load_codec(
         tensors = load_file(Path(folder) / TENSORS)
     except SafetensorError as error:
         raise ValueError(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
+    _require_finite(tensors, f"{Path(folder) / TENSORS}:")
     return _codec(backbone, config, tensors, settings["identity"], exact, keep_plain=keep_plain)
 
 
@@ -107,7 +109,10 @@ def make_codec(
     exact: ExactConfig | None = None,
     wrapped=None,
 ) -> Codec:
-    """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters."""
+    """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters.
+
+    Raises NotFiniteError that names the part.
+    """
     codec = Codec(
         backbone,
         config,
@@ -117,8 +122,15 @@ def make_codec(
         exact=exact,
         wrapped=wrapped,
     )
-    codec.identity = codec_identity(config, backbone, _tensors(codec))
+    tensors = _tensors(codec)
+    _require_finite(tensors, "the codec's")
+    codec.identity = codec_identity(config, backbone, tensors)
     return codec
+
+
+def _require_finite(tensors: dict[str, torch.Tensor], whose: str) -> None:
+    for name, tensor in tensors.items():
+        require_finite(tensor, f"{whose} {name} is", advice="Train or calibrate it again, or copy it again.")
 
 
 def _tensors(codec: Codec) -> dict[str, torch.Tensor]:

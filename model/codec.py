@@ -16,6 +16,7 @@ import torch
 from model import nf4
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
+from model.finite import require_finite
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.mend import Mender
@@ -118,13 +119,15 @@ class Codec:
         """One batch of chunks (token ids, 1 to chunk_tokens each) to memories, in the same order.
 
         Verifying reads the dequantised latents, that is what recall will read. Raises torch.OutOfMemoryError as it
-        comes; `batches` says how to group chunks.
+        comes, and NotFiniteError where the device or the codec computes what is no number, whatever the chunks are;
+        `batches` says how to group chunks.
         """
         return self.keep(self.encode(*self.pad(chunks)), chunks, verify=verify)
 
     @torch.inference_mode()
     def keep(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
         """What becomes of latents that are made already: the rest of `memorise`."""
+        require_finite(latents_BKD, "latents are", rows="chunk")
         ids_BL, _ = self.pad(chunks)
         codes_BC, scales_BG = self.quantise(latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
@@ -136,9 +139,13 @@ class Codec:
 
     @torch.inference_mode()
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Latents [B, K, D] of right-padded token ids, in the backbone's dtype."""
+        """Latents [B, K, D] of right-padded token ids, in the backbone's dtype. NotFiniteError."""
         self._switch("encoder")
-        return encode_latents(self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents)
+        latents_BKD = encode_latents(
+            self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents
+        )
+        require_finite(latents_BKD, "latents are", rows="chunk")
+        return latents_BKD
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
@@ -154,8 +161,10 @@ class Codec:
         return torch.from_numpy(ids_BL).to(device), torch.from_numpy(lengths).to(device)
 
     def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """NF4 codes and scales of standardised latents (model/nf4.py)."""
-        return nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
+        """NF4 codes and scales of standardised latents (model/nf4.py). NotFiniteError."""
+        codes_BC, scales_BG = nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
+        require_finite(scales_BG, "NF4 scales are", rows="chunk")
+        return codes_BC, scales_BG
 
     def dequantise(self, codes_BC: torch.Tensor, scales_BG: torch.Tensor) -> torch.Tensor:
         """float32 latents [B, K, D]."""
@@ -164,11 +173,16 @@ class Codec:
         return nf4.restore(values, self._mean_D, self._deviation_D)
 
     def embed(self, latents_BKD: torch.Tensor) -> torch.Tensor:
-        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised."""
+        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised.
+
+        NotFiniteError.
+        """
         pooled = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).mean(dim=1)
         if self._projection_DE is not None:
             pooled = pooled @ self._projection_DE
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        embedding_BE = torch.nn.functional.normalize(pooled, dim=-1)
+        require_finite(embedding_BE, "embeddings are", rows="chunk")
+        return embedding_BE
 
     @torch.inference_mode()
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:

@@ -52,7 +52,7 @@ def rows(unit_id: str, documents: dict[str, int], *, text: str = "v1", seed: int
         "source": ["corpus.jsonl"] * len(places),
         "unit": [unit_id] * len(places),
         "codes": [rng.bytes(K * D // 2) for _ in places],
-        "scales": [rng.bytes(K * D // 64 * 2) for _ in places],
+        "scales": [rng.uniform(size=K * D // 64).astype(np.float16).tobytes() for _ in places],
         "embedding": vectors.astype(np.float32).tolist(),
         "fidelity": [1.0 if position else 0.75 for _, position in places],
         "patch": [b"\x01\x02"] * len(places),

@@ -300,6 +300,20 @@ def test_verify_names_a_file_that_is_gone(bank):
         ({"a": 2}, lambda t: _set(t, "codes", [b"1" * 96, b"1"]), "'a', position 1", "codes is not 96 bytes"),
         ({"a": 2}, lambda t: _set(t, "doc_hash", ["00" * 16, "11" * 16]), "document 'a'", "the first chunk of"),
         ({"a": 2}, lambda t: t.take([0, 1, 1]), "chunk", "is there 2 times"),
+        ({"a": 2}, lambda t: _set(t, "scales", [b"\0\0" * 3, b"\0\x7e" * 3]), "position 1", "scales are not finite"),
+        (
+            {"a": 2},
+            lambda t: _set(t, "embedding", [[1.0] + [0.0] * 7, [float("nan")] * 8]),
+            "position 1",
+            "embedding is not finite and of length 1",
+        ),
+        (
+            {"a": 2},
+            lambda t: _set(t, "embedding", [[1.0] + [0.0] * 7, [0.0] * 8]),
+            "position 1",
+            "embedding is not finite and of length 1",
+        ),
+        ({"a": 2}, lambda t: _set(t, "fidelity", [None, float("nan")]), "position 1", "is not between 0 and 1"),
     ],
 )
 def test_verify_names_the_row(tmp_path, documents, spoil, where, what):
@@ -308,6 +322,13 @@ def test_verify_names_the_row(tmp_path, documents, spoil, where, what):
     commit(bank, [Receipt("u1", tuple(files))])
     found = verify(bank)
     assert any(where in problem.where and what in problem.what for problem in found), found
+
+
+def test_a_chunk_without_tokens_may_have_an_embedding_of_zeros(tmp_path):
+    bank = Bank.create(tmp_path / "bank", IDENTITY)
+    table = _set(_set(rows("u1", {"a": 1}), "embedding", [[0.0] * 8]), "num_tokens", [0])
+    commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
+    assert verify(bank) == []
 
 
 def _set(table, name, values, kind=None):
