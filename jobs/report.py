@@ -79,7 +79,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ]
     if s.fidelity is not None:
         rows += [
-            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks whole"),
+            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks at every position"),
             ("recall", f"exact; latents carry {share(s.carried)}, patches and raw ids the rest "
                        f"({s.patch_bytes:.0f} bytes a chunk)"),
         ]  # fmt: skip

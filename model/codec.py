@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from model.adapters import MergedAdapters
 
 
+ROOM = 8  # tokens past a text's length, after which drafting gives up on an end
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What one chunk becomes."""
@@ -186,7 +189,8 @@ class Codec:
 
     @torch.inference_mode()
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
-        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it.
+        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it,
+        at most ROOM tokens longer than the text was.
 
         A draft that does not match is mended (model/mend.py); what still differs comes back with `exact=False`, for the
         caller to refuse.
@@ -196,7 +200,8 @@ class Codec:
         drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
         if drafted:
             prefix = self.prefix(self._stored_latents([rows[i] for i in drafted]))
-            forced = [patches[i].forced(rows[i].num_tokens) for i in drafted]
+            room = 0 if patched else ROOM
+            forced = [patches[i].forced(rows[i].num_tokens + room) for i in drafted]
             for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
                 found[i] = tokens
             if patched:
@@ -207,8 +212,12 @@ class Codec:
 
     @torch.inference_mode()
     def draft(self, latents_BKD: torch.Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
-        """Token ids [L] that greedy decoding gives for each chunk, from these latents alone."""
-        return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
+        """Token ids that greedy decoding gives for each chunk of L tokens, from these latents alone, until it ends.
+
+        A draft that does not end comes back ROOM tokens too long: cut at L it would pass for the text.
+        """
+        free = [np.full(length + ROOM, -1, dtype=np.int64) for length in lengths]
+        return [self.until_end(tokens) for tokens in self._draft(self.prefix(latents_BKD), free)]
 
     def until_end(self, tokens_L: np.ndarray) -> np.ndarray:
         """Drafted tokens before the first end-of-text among them: a draft goes on to the length it was given."""

@@ -66,7 +66,7 @@ class Summary:
     padding: float | None  # share of the computed text positions
     bytes_per_chunk: float | None  # in the bank, all columns
     fidelity: float | None  # mean share of positions that greedy decoding gets right
-    exact: float | None  # share of chunks that the latents alone give back whole
+    exact: float | None  # share of chunks whose latents alone get every position right
     carried: float | None  # mean share of positions that the latents decide; patches and raw ids do the rest
     patch_bytes: float | None  # mean
     cost_per_billion_tokens: float | None

@@ -27,7 +27,7 @@ def test_a_person_reads_what_was_done_and_what_the_latents_carry(capsys):
     print_encoded(result(), as_json=False)
     out, err = capsys.readouterr()
     assert "documents  2 encoded, 3 held already, 1 replaced\n" in out
-    assert "latents    75.0 % of positions right, 25.0 % of chunks whole\n" in out
+    assert "latents    75.0 % of positions right, 25.0 % of chunks at every position\n" in out
     assert "recall     exact; latents carry 50.0 %, patches and raw ids the rest (10 bytes a chunk)\n" in out
     assert err == ""
 
