@@ -69,6 +69,8 @@ class Summary:
     exact: float | None  # share of chunks whose latents alone get every position right
     carried: float | None  # mean share of positions that the latents decide; patches and raw ids do the rest
     patch_bytes: float | None  # mean
+    recalled: int  # rows that encoders recalled, as a sample
+    recalled_exactly: int
     cost_per_billion_tokens: float | None
 
     def as_dict(self) -> dict:
@@ -110,5 +112,7 @@ def summarise(
         exact=tally.mean("all_right", "verified"),
         carried=tally.mean("carried", "verified"),
         patch_bytes=tally.mean("patch_bytes", "verified"),
+        recalled=tally.numbers["recalled"],
+        recalled_exactly=tally.numbers["recalled_exactly"],
         cost_per_billion_tokens=cost,
     )
