@@ -30,6 +30,7 @@ from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
 PLACE = PREFIX + "codec_folder"  # the property that says where in the bank its codec lies
+STATISTICS = "delta.dataSkippingStatsColumns"
 TROUBLES = 3  # puts of a commit in a row that an object store may fail, each with its requests' own retries
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
@@ -268,11 +269,7 @@ def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, pl
         DeltaTable.create(
             folder.uri,
             schema,
-            configuration={
-                **identity.properties(),
-                PLACE: place,
-                "delta.dataSkippingStatsColumns": ",".join(INDEXED),
-            },
+            configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
             storage_options=folder.storage_options,
             raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
         )
