@@ -45,7 +45,8 @@ class EncodeResult:
 
     @property
     def complete(self) -> bool:
-        return not self.failures and not self.summary.rejected
+        summary = self.summary
+        return not self.failures and not summary.rejected and summary.recalled == summary.recalled_exactly
 
 
 def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:

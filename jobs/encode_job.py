@@ -133,6 +133,7 @@ def encode_options(
         keep_text=job.keep_text,
         verify=job.verify,
         batch_size=job.settings.batch_size,
+        draft_rows=job.settings.draft_rows,
         actors=actors,
         threads=job.settings.threads or max(1, cluster.cores // actors),
         gpus=gpus,

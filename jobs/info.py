@@ -28,7 +28,7 @@ def _rows(found: BankInfo) -> list[tuple[str, str]]:
         ("latents", f"{codec.num_latents} of {codec.hidden_width} values a chunk, {codec.quantiser}"),
         ("embedding", f"{codec.embedding_width} values, {codec.pooling}"),
         ("verified", f"{found.verified:,} chunks in {codec.verify_precision}, margin {codec.verify_margin}"),
-        ("fidelity", f"{share(found.fidelity)} of positions; {found.perfect:,} chunks need no patch"),
+        ("fidelity", f"{share(found.fidelity)} of positions; {found.unpatched:,} chunks need no patch"),
         ("size", f"{found.bytes:,} bytes in {found.files:,} files, {found.bytes_per_chunk:,.0f} a chunk"),
         ("a chunk", _columns(found)),
         ("own columns", ", ".join(f"{name} {kind}" for name, kind in found.metadata_columns.items()) or "none"),

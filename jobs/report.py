@@ -22,6 +22,8 @@ def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
     table([("bank", result.bank), *_rows(result.summary)])
     if result.summary.rejected:
         print(f"{result.summary.rejected} rejected: see {result.bank}/_rejected/", file=sys.stderr)
+    if lost := result.summary.recalled - result.summary.recalled_exactly:
+        print(f"{lost} rows do not recall exactly: `nextmem verify {result.bank}` names all such", file=sys.stderr)
     for unit, reason in result.failures[:NAMED]:
         print(f"unit {unit} was not done: {reason}", file=sys.stderr)
     if result.failures:
@@ -62,6 +64,13 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
     return rows
 
 
+def _recall(s: Summary) -> str:
+    """Nothing is called exact that nobody recalled."""
+    if not s.recalled:
+        return "every chunk has its patch; none was recalled to see: `nextmem verify` does"
+    return f"exact in {s.recalled_exactly:,} of {s.recalled:,} rows that were recalled to see"
+
+
 def _rows(s: Summary) -> list[tuple[str, str]]:
     rows = [
         ("documents", f"{s.documents:,} encoded, {s.held:,} held already, {s.replaced:,} replaced"),
@@ -79,9 +88,10 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ]
     if s.fidelity is not None:
         rows += [
-            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks whole"),
-            ("recall", f"exact; latents carry {share(s.carried)}, patches and raw ids the rest "
-                       f"({s.patch_bytes:.0f} bytes a chunk)"),
+            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks at every position"),
+            ("recall", _recall(s)),
+            ("carried", f"{share(s.carried)} by latents, the rest by patches and raw ids "
+                        f"({s.patch_bytes:.0f} bytes a chunk)"),
         ]  # fmt: skip
     elif s.chunks:
         rows.append(("recall", "not verified: these chunks have no patch, and recall is exact only by luck"))

@@ -22,6 +22,7 @@ class EncodeSettings:
     batch_size: int | None = None  # chunks at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
+    draft_rows: int = 16  # that the encoders recall of their first units, to say "exact" of; 0: none
     commit_seconds: float = 5.0
     stall_minutes: float = 60.0  # without anything encoded or committed, after which the job ends with an error
     price_per_hour: float | None = None  # of one worker, for the cost in the summary
@@ -35,6 +36,8 @@ class EncodeSettings:
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.draft_rows < 0:
+            raise ValueError(f"draft_rows is {self.draft_rows}; it must be 0 or more")
         if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
             raise ValueError(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
         if self.metrics_port is not None and not 0 < self.metrics_port < 65536:

@@ -119,7 +119,7 @@ def _require_fit(asked: RunSettings) -> None:
     if asked.init is None:
         return
     start = read_settings(asked.init)
-    if start["backbone_fingerprint"] != find_weights(asked.backbone).fingerprint:
+    if not find_weights(asked.backbone).is_named(start["backbone_fingerprint"]):
         raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
     measured = () if asked.train.stages == "2" else ("latent_gain",)  # when stage 2 begins
     before = CodecConfig.from_dict(start["config"]).as_dict()

@@ -150,16 +150,23 @@ class _Loop:
             )
 
     def _look(self) -> None:
-        measured = self.trainer.look(self.held_out, self.place)
+        measured = self._held_out_loss()
         self.place = self.curriculum.after_look(self.place, measured.loss)
         if self.log is not None:
             self.log.look(self.place, measured)
 
     def _look_at_start(self) -> None:
         """The backbone's own loss on the held-out text: what a useful latent must beat."""
-        plain: Measured = self.trainer.look(self.held_out, self.place, plain=True)
+        plain = self._held_out_loss(plain=True)
         if self.log is not None:
             self.log.plain(plain)
+
+    def _held_out_loss(self, *, plain: bool = False) -> Measured:
+        try:
+            return self.trainer.look(self.held_out, self.place, plain=plain)
+        except LossError as error:
+            kept = self.checkpoints.latest() or "none"
+            raise StoppedError(f"{error} ({self.place.name()}). The last good checkpoint is {kept}.") from None
 
     def _end_substage(self) -> None:
         samples = [write_sample(self.trainee, c, self.place) for c in self._sampled()]

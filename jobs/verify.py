@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -14,16 +15,23 @@ from jobs.output import emit, interval, table
 from model.tokens import text_hash
 from pipeline.bank import Bank
 from pipeline.check import Problem, problems
+from pipeline.codec_copy import local_codec
 from pipeline.decode import COLUMNS, InexactRecall, Recalled, recall
 from pipeline.maintain import drop
 from pipeline.presence import refuse_beside
 
+if TYPE_CHECKING:
+    from model.codec import Codec
+
 SHOWN = 20
 
 
-def run_verify(uri: str, *, sample: int | None, backbone: str | None, repair: bool, as_json: bool) -> bool:
+def run_verify(
+    uri: str, *, sample: int | None, backbone: str | None, repair: bool, as_json: bool, weights: bool = False
+) -> bool:
     """Check files, rows and documents, then decode all rows or `sample` of them. Returns whether nothing is wrong.
 
+    `weights`: hash the backbone's weight files whole, too.
     `repair`: files that are gone or torn leave the table first. Raises BusyError while another job is at work on it.
     """
     bank = open_bank(uri)
@@ -38,6 +46,8 @@ def run_verify(uri: str, *, sample: int | None, backbone: str | None, repair: bo
     decoded = 0
     if not found and total:
         codec = load_bank_codec(bank, backbone=backbone)
+        if weights:
+            found.extend(_other_weights(codec, bank))
         decoded = min(total, sample or total)
         looks = {"disable": as_json, "file": sys.stderr, "mininterval": interval()}
         with tqdm(total=decoded, unit="chunk", desc="decoding", **looks) as bar:
@@ -45,6 +55,15 @@ def run_verify(uri: str, *, sample: int | None, backbone: str | None, repair: bo
             found.extend(_wrong(rows, whole=sample is None, hashes=_document_hashes(bank) if sample is None else {}))
     _print(bank, total, decoded, found, damaged, dropped, as_json)
     return not found
+
+
+def _other_weights(codec: Codec, bank: Bank) -> Iterator[Problem]:
+    from model.checkpoint import require_whole_weights
+
+    try:
+        require_whole_weights(codec, local_codec(bank.codec_path))
+    except ValueError as error:
+        yield Problem("the backbone", str(error))
 
 
 def _drop(bank: Bank, damaged: list[Problem]) -> list[str]:

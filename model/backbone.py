@@ -17,7 +17,7 @@ from model.allocator import keep_freed_memory
 from model.precision import default_precision
 from model.tiny import tiny_model
 from model.tokens import TextTokenizer
-from model.weights import find_weights
+from model.weights import Weights, find_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ATTENTION = {"fp32": "sdpa", "bf16": "eager"}
@@ -32,6 +32,11 @@ class Backbone:
     tokenizer: TextTokenizer
     fingerprint: str
     precision: str
+    weights: Weights | None = None  # None for a model that was built, not loaded
+
+    def is_named(self, fingerprint: str) -> bool:
+        """Whether a recorded fingerprint is of this backbone (model/weights.py)."""
+        return fingerprint == self.fingerprint or (self.weights is not None and self.weights.is_named(fingerprint))
 
     @property
     def body(self) -> nn.Module:
@@ -106,7 +111,7 @@ def load_backbone(
         model.to(device)
     if device == "cpu":
         keep_freed_memory()
-    return Backbone(name, model, weights.tokenizer(), weights.fingerprint, precision)
+    return Backbone(name, model, weights.tokenizer(), weights.fingerprint, precision, weights)
 
 
 def default_device() -> str:

@@ -21,6 +21,7 @@ from model.backbone import Backbone, load_backbone
 from model.codec import Codec, Statistics
 from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
 from model.config import ADAPTERS, CodecConfig, ExactConfig
+from model.finite import require_finite
 from model.gain import LatentGain
 
 
@@ -62,7 +63,7 @@ def load_codec(
 
     `exact` fixes precision, margin and whether the adapters are merged, as a bank does; without it they stay apart, to
     be looked at, changed or saved again. `keep_plain`: `Codec.plain` works with merged ones too. Raises ValueError
-    where the backbone's weights are others.
+    where the backbone's weights are others, NotFiniteError for a codec with a tensor that is no number.
     """
     settings = read_settings(folder)
     config = _config(folder, settings)
@@ -73,8 +74,13 @@ def load_codec(
             device=device,
             load_in_4bit=config.load_in_4bit,
         )
-    for what, found in (("backbone", backbone.fingerprint), ("tokenizer", backbone.tokenizer.fingerprint)):
-        if settings[f"{what}_fingerprint"] != found:
+    named = backbone.is_named(settings["backbone_fingerprint"])
+    same = settings["tokenizer_fingerprint"] == backbone.tokenizer.fingerprint
+    for what, found, fits in (
+        ("backbone", backbone.fingerprint, named),
+        ("tokenizer", backbone.tokenizer.fingerprint, same),
+    ):
+        if not fits:
             raise ValueError(
                 f"the codec in {folder} was made for {settings['backbone']} with {what} "
                 f"{settings[f'{what}_fingerprint']}; {backbone.name} has {found}. Use that backbone, or another codec."
@@ -83,7 +89,23 @@ def load_codec(
         tensors = load_file(Path(folder) / TENSORS)
     except SafetensorError as error:
         raise ValueError(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
+    _require_finite(tensors, f"{Path(folder) / TENSORS}:")
     return _codec(backbone, config, tensors, settings["identity"], exact, keep_plain=keep_plain)
+
+
+def require_whole_weights(codec: Codec, folder: str | Path) -> None:
+    """Hash every byte of the backbone's weights.
+
+    ValueError where they are not the ones that the codec was made for, or where it records no such hash.
+    """
+    wanted, weights = read_settings(folder).get("backbone_sha256"), codec.backbone.weights
+    if wanted is None or weights is None:
+        raise ValueError(f"{folder} records no hash of its backbone's whole weights: it was made before there was one")
+    if (found := weights.full_hash()) != wanted:
+        raise ValueError(
+            f"the weights of {codec.backbone.name} have hash {found}, the codec in {folder} was made for {wanted}. "
+            "Copy the model again."
+        )
 
 
 def codec_identity(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
@@ -107,7 +129,10 @@ def make_codec(
     exact: ExactConfig | None = None,
     wrapped=None,
 ) -> Codec:
-    """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters."""
+    """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters.
+
+    Raises NotFiniteError that names the part.
+    """
     codec = Codec(
         backbone,
         config,
@@ -117,8 +142,15 @@ def make_codec(
         exact=exact,
         wrapped=wrapped,
     )
-    codec.identity = codec_identity(config, backbone, _tensors(codec))
+    tensors = _tensors(codec)
+    _require_finite(tensors, "the codec's")
+    codec.identity = codec_identity(config, backbone, tensors)
     return codec
+
+
+def _require_finite(tensors: dict[str, torch.Tensor], whose: str) -> None:
+    for name, tensor in tensors.items():
+        require_finite(tensor, f"{whose} {name} is", advice="Train or calibrate it again, or copy it again.")
 
 
 def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
@@ -145,11 +177,13 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _settings(codec: Codec, tensors: Path) -> dict:
+    weights = codec.backbone.weights
     return {
         "format_version": FORMAT_VERSION,
         "identity": codec.identity,
         "backbone": codec.backbone.name,
         "backbone_fingerprint": codec.backbone.fingerprint,
+        "backbone_sha256": None if weights is None else weights.full_hash(),
         "tokenizer_fingerprint": codec.tokenizer.fingerprint,
         "hidden_width": codec.backbone.width,
         "embedding_width": codec.embedding_width,

@@ -16,6 +16,7 @@ import torch
 from model import nf4
 from model.backbone import Backbone
 from model.config import CodecConfig, ExactConfig
+from model.finite import require_finite
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.mend import Mender
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from model.adapters import MergedAdapters
+
+
+ROOM = 8  # tokens past a text's length, after which drafting gives up on an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +122,15 @@ class Codec:
         """One batch of chunks (token ids, 1 to chunk_tokens each) to memories, in the same order.
 
         Verifying reads the dequantised latents, that is what recall will read. Raises torch.OutOfMemoryError as it
-        comes; `batches` says how to group chunks.
+        comes, and NotFiniteError where the device or the codec computes what is no number, whatever the chunks are;
+        `batches` says how to group chunks.
         """
         return self.keep(self.encode(*self.pad(chunks)), chunks, verify=verify)
 
     @torch.inference_mode()
     def keep(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
         """What becomes of latents that are made already: the rest of `memorise`."""
+        require_finite(latents_BKD, "latents are", rows="chunk")
         ids_BL, _ = self.pad(chunks)
         codes_BC, scales_BG = self.quantise(latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
@@ -136,9 +142,13 @@ class Codec:
 
     @torch.inference_mode()
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Latents [B, K, D] of right-padded token ids, in the backbone's dtype."""
+        """Latents [B, K, D] of right-padded token ids, in the backbone's dtype. NotFiniteError."""
         self._switch("encoder")
-        return encode_latents(self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents)
+        latents_BKD = encode_latents(
+            self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents
+        )
+        require_finite(latents_BKD, "latents are", rows="chunk")
+        return latents_BKD
 
     def pad(self, chunks: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Right-padded ids [B, L] and lengths [B] on the backbone's device. ValueError: an empty or overlong chunk."""
@@ -154,8 +164,10 @@ class Codec:
         return torch.from_numpy(ids_BL).to(device), torch.from_numpy(lengths).to(device)
 
     def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """NF4 codes and scales of standardised latents (model/nf4.py)."""
-        return nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
+        """NF4 codes and scales of standardised latents (model/nf4.py). NotFiniteError."""
+        codes_BC, scales_BG = nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
+        require_finite(scales_BG, "NF4 scales are", rows="chunk")
+        return codes_BC, scales_BG
 
     def dequantise(self, codes_BC: torch.Tensor, scales_BG: torch.Tensor) -> torch.Tensor:
         """float32 latents [B, K, D]."""
@@ -164,15 +176,21 @@ class Codec:
         return nf4.restore(values, self._mean_D, self._deviation_D)
 
     def embed(self, latents_BKD: torch.Tensor) -> torch.Tensor:
-        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised."""
+        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised.
+
+        NotFiniteError.
+        """
         pooled = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).mean(dim=1)
         if self._projection_DE is not None:
             pooled = pooled @ self._projection_DE
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        embedding_BE = torch.nn.functional.normalize(pooled, dim=-1)
+        require_finite(embedding_BE, "embeddings are", rows="chunk")
+        return embedding_BE
 
     @torch.inference_mode()
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
-        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it.
+        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it,
+        at most ROOM tokens longer than the text was.
 
         A draft that does not match is mended (model/mend.py); what still differs comes back with `exact=False`, for the
         caller to refuse.
@@ -182,7 +200,8 @@ class Codec:
         drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
         if drafted:
             prefix = self.prefix(self._stored_latents([rows[i] for i in drafted]))
-            forced = [patches[i].forced(rows[i].num_tokens) for i in drafted]
+            room = 0 if patched else ROOM
+            forced = [patches[i].forced(rows[i].num_tokens + room) for i in drafted]
             for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
                 found[i] = tokens
             if patched:
@@ -193,8 +212,12 @@ class Codec:
 
     @torch.inference_mode()
     def draft(self, latents_BKD: torch.Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
-        """Token ids [L] that greedy decoding gives for each chunk, from these latents alone."""
-        return self._draft(self.prefix(latents_BKD), [np.full(length, -1, dtype=np.int64) for length in lengths])
+        """Token ids that greedy decoding gives for each chunk of L tokens, from these latents alone, until it ends.
+
+        A draft that does not end comes back ROOM tokens too long: cut at L it would pass for the text.
+        """
+        free = [np.full(length + ROOM, -1, dtype=np.int64) for length in lengths]
+        return [self.until_end(tokens) for tokens in self._draft(self.prefix(latents_BKD), free)]
 
     def until_end(self, tokens_L: np.ndarray) -> np.ndarray:
         """Drafted tokens before the first end-of-text among them: a draft goes on to the length it was given."""

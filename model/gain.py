@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from model.backbone import Backbone
+from model.finite import require_finite
 
 RIDGE = 1e-2  # of the states' mean variance a channel
 STRETCH = 2.0  # a regression's guesses are too short where they are unsure, and a decoder reads short ones worst
@@ -84,8 +85,9 @@ class Regression:
 
 
 def length_gain(backbone: Backbone, latents_NKD: torch.Tensor) -> LatentGain:
-    """The constant that gives a latent the length of an input embedding."""
+    """The constant that gives a latent the length of an input embedding. NotFiniteError: there is none."""
     ratio = backbone.embed.weight.float().norm(dim=-1).mean().cpu() / latents_NKD.norm(dim=-1).mean()
+    require_finite(ratio[None], "the latent gain is")
     return LatentGain(torch.full((backbone.width,), float(ratio)))
 
 
@@ -93,11 +95,15 @@ def length_gain(backbone: Backbone, latents_NKD: torch.Tensor) -> LatentGain:
 def regress(
     backbone: Backbone, marker_D: torch.Tensor, start_SD: torch.Tensor, chunks: Sequence[np.ndarray]
 ) -> Regression:
-    """Of the states of `start, x, marker, x` from the marker on, onto the second x; with whatever adapter is on."""
+    """Of the states of `start, x, marker, x` from the marker on, onto the second x; with whatever adapter is on.
+
+    Raises NotFiniteError, of the states or of what they give.
+    """
     width, device = backbone.width, backbone.device
     count, sums = 0, [torch.zeros(size, device=device) for size in (width, width, (width, width), (width, width))]
     for ids_BL in _of_one_length(chunks, device):
         states_ND, embeds_ND = (part.flatten(0, 1).float() for part in copying(backbone, marker_D, start_SD, ids_BL))
+        require_finite(states_ND, "the states that the latent gain is measured on are")
         count += len(states_ND)
         parts = (states_ND.sum(0), embeds_ND.sum(0), states_ND.T @ states_ND, states_ND.T @ embeds_ND)
         for total, part in zip(sums, parts, strict=True):
@@ -107,6 +113,7 @@ def regress(
     shared_DD = sums[3] / count - torch.outer(centre_D, target_D)
     ridge_DD = torch.eye(width, device=device) * RIDGE * own_DD.diagonal().mean()
     map_DD = STRETCH * torch.linalg.solve(own_DD + ridge_DD, shared_DD)
+    require_finite(map_DD, "the latent gain's map is")
     return Regression(centre_D, map_DD.contiguous(), target_D)  # as it is read from a file: a product rounds the same
 
 

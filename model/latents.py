@@ -13,6 +13,7 @@ import torch
 
 from model.backbone import Backbone
 from model.cache import roomy_cache
+from model.finite import require_finite
 from model.gain import LatentGain
 
 HEAD_ROWS = 512  # positions whose logits are held at once: 100 MB at V = 49,152 in fp32
@@ -72,7 +73,10 @@ def encode_latents(
 
 
 def read_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, ids_BL: torch.Tensor) -> Reading:
-    """One parallel forward over prefix and tokens. Right padding changes nothing to its left: attention is causal."""
+    """One parallel forward over prefix and tokens. Right padding changes nothing to its left: attention is causal.
+
+    Raises NotFiniteError: a lead that is no number is above no margin, and below none.
+    """
     embeds = torch.cat([prefix_BSD, backbone.embed(ids_BL[:, :-1])], dim=1)
     hidden = backbone.body(inputs_embeds=embeds, use_cache=False).last_hidden_state
     hidden_ND = hidden[:, prefix_BSD.shape[1] - 1 :].reshape(-1, hidden.shape[-1])
@@ -82,21 +86,27 @@ def read_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, ids_BL: torch.Tens
         rivals.append(rival_R)
         leads.append(lead_R)
     rival_BL, lead_BL = torch.cat(rivals).view_as(ids_BL), torch.cat(leads).view_as(ids_BL)
+    require_finite(lead_BL, "leads are", rows="chunk")
     return Reading(rival_BL, lead_BL, torch.where(lead_BL > 0, ids_BL, rival_BL))
 
 
 def draft_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, forced_BL: torch.Tensor) -> torch.Tensor:
-    """Greedy tokens [B, L] after the prefix, KV-cached. A position whose `forced_BL` is >= 0 takes that token."""
+    """Greedy tokens [B, L] after the prefix, KV-cached. A position whose `forced_BL` is >= 0 takes that token.
+
+    Raises NotFiniteError, once all is drafted: asking at each step would hold a GPU up at each step.
+    """
     _batch, longest = forced_BL.shape
     cache = roomy_cache(backbone.model.config, prefix_BSD.shape[1] + longest)
     tokens_BL = torch.empty_like(forced_BL)
-    embeds = prefix_BSD
+    embeds, sums_B = prefix_BSD, torch.zeros(len(forced_BL), device=prefix_BSD.device)
     for position in range(longest):
         hidden = backbone.body(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+        sums_B += hidden[:, -1].float().sum(-1)  # NaN and infinity stay in a sum
         greedy_B = backbone.head(hidden[:, -1]).argmax(-1)
         forced_B = forced_BL[:, position]
         tokens_BL[:, position] = torch.where(forced_B >= 0, forced_B, greedy_B)
         embeds = backbone.embed(tokens_BL[:, position, None])
+    require_finite(sums_B, "a draft's states are", rows="draft")
     return tokens_BL
 
 

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from model.cache import roomy_cache
+from model.codec import ROOM
 from model.curriculum import Place
 from model.latents import encode_latents
 from model.losses import Batch, latent_prefix, text_prefix
 from model.trainee import Trainee
 from model.training import make_batch
-
-ROOM = 8  # tokens past the text's length, after which decoding gives up on an end
 
 
 @dataclass(frozen=True, slots=True)

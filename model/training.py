@@ -127,7 +127,10 @@ class Trainer:
 
     @torch.no_grad()
     def look(self, chunks: Sequence[np.ndarray], place: Place, *, plain: bool = False) -> Measured:
-        """The held-out loss at a place, or with `plain` the backbone's own on the same labels."""
+        """The held-out loss at a place, or with `plain` the backbone's own on the same labels.
+
+        Raises LossError: NaN is no fall, and would end a sub-stage as if it were stable.
+        """
         sums = torch.zeros(2, device=self.trainee.backbone.device)
         with nullcontext() if plain else self._unchanged(place):
             for batch in self._micro_batches(chunks):
@@ -135,6 +138,8 @@ class Trainer:
                 sums += torch.stack([scored.loss, scored.correct])
         labels = sum(len(chunk) + 1 for chunk in chunks)
         loss, correct = (self.group.sum_(sums) / labels).tolist()
+        if not math.isfinite(loss):
+            raise LossError(f"the held-out loss is {loss} at step {place.step}")
         return Measured(loss, correct, labels)
 
     def _score(self, batch: Batch, place: Place) -> Scored:

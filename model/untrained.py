@@ -17,6 +17,7 @@ from model.batches import batches
 from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
 from model.config import CodecConfig, ExactConfig
+from model.finite import require_finite
 from model.gain import LatentGain, length_gain, regress
 from model.latents import decoder_start
 
@@ -50,7 +51,11 @@ def _gain(probe: Codec, chunks: Sequence[np.ndarray]) -> LatentGain:
 
 
 def calibrate(latents_NKD: torch.Tensor, config: CodecConfig) -> Statistics:
-    """Channel means and deviations over all latents; a seeded orthogonal projection where D is too wide to index."""
+    """Channel means and deviations over all latents; a seeded orthogonal projection where D is too wide to index.
+
+    Raises NotFiniteError: one NaN would make its channel NaN in every row of every bank.
+    """
+    require_finite(latents_NKD, "latents to calibrate on are", rows="chunk")
     flat_ND = latents_NKD.float().flatten(0, 1)
     deviation_D = flat_ND.std(0, correction=min(1, len(flat_ND) - 1))  # one latent alone deviates by nothing
     return Statistics(flat_ND.mean(0), deviation_D, _projection(flat_ND.shape[1], config.max_embedding_width))

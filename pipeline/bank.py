@@ -1,6 +1,6 @@
 """The memory bank: a Delta Lake table of memory rows. The folder itself is the table; readers need nothing of ours.
 
-    BANK/part-*.parquet   memory rows, one a chunk        BANK/_codec/     the codec that made them: a bank is complete
+    BANK/part-*.parquet   memory rows, one a chunk        BANK/_codec/     the codec that made them, under its hash
     BANK/_delta_log/      which files count, since when   BANK/_rejected/  documents left out and why, one file a unit
                                                           BANK/_plan/      what the encode job planned
 Delta readers and vacuum pass over names that begin with an underscore. A Bank object stands on one version of the table
@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,12 +23,14 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline import log
 from pipeline.columns import require_same_columns, table_schema
-from pipeline.folder import Folder
+from pipeline.folder import Folder, folder_hash
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of
 from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
+PLACE = PREFIX + "codec_folder"  # the property that says where in the bank its codec lies
+STATISTICS = "delta.dataSkippingStatsColumns"
 TROUBLES = 3  # puts of a commit in a row that an object store may fail, each with its requests' own retries
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
@@ -51,25 +54,26 @@ class Bank:
         *,
         codec: str | os.PathLike | None = None,
     ) -> Bank:
-        """A new, empty bank; the local folder `codec` is copied into it first. Raises FileExistsError.
+        """A new, empty bank; the local folder `codec` is copied into it first, under the hash that the log will name.
 
+        Raises FileExistsError where there is a table, also one that somebody else makes at this moment: a copied codec
+        that it does not name is removed again.
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
         folder, schema = Folder(uri), table_schema(metadata_fields)
         _refuse_foreign_files(folder)
+        place = CODEC if codec is None else f"{CODEC}/{folder_hash(codec)}"
         if codec is not None:
-            folder.put_folder(codec, CODEC)
-        for trouble in range(1, TROUBLES + 1):
-            try:
-                _create_table(folder, schema, identity)
-            except OSError:
-                if folder.is_local or trouble == TROUBLES:
-                    raise
-                time.sleep(0.5 * trouble)
-            if folder.is_local or folder.names(log.LOG):  # made, although the store's answer may have been lost
-                break
-        bank = cls.open(uri)
-        bank.require(identity)
+            folder.put_folder(codec, place)
+        try:
+            _make_table(folder, schema, identity, place)
+            bank = cls.open(uri)
+            _remove_unnamed(folder, place, bank.table)
+            bank.require(identity)
+        except FileExistsError:
+            with suppress(TableNotFoundError):
+                _remove_unnamed(folder, place, DeltaTable(folder.uri, storage_options=folder.storage_options))
+            raise
         return bank
 
     @classmethod
@@ -96,8 +100,12 @@ class Bank:
 
     @property
     def codec_path(self) -> str:
-        """The copy of the codec folder inside the bank; on an object store `local_codec` fetches it."""
-        return f"{self.folder.uri}/{CODEC}"
+        """The copy of the codec folder inside the bank; on an object store `local_codec` fetches it.
+
+        Under its hash, so that of two jobs which make one bank neither overwrites the other's; right in `_codec/` in a
+        bank whose log names no place.
+        """
+        return f"{self.folder.uri}/{_codec_place(self.table)}"
 
     def reload(self) -> None:
         """Stand on the newest version."""
@@ -178,9 +186,12 @@ class Bank:
         """The live files, relative to the bank, sorted."""
         return sorted(live_files(self.table))
 
-    def count(self) -> int:
-        """Chunks, from the log alone."""
-        return self.table.count()
+    def count(self, files: Iterable[str] | None = None) -> int:
+        """Chunks, of the live files or of some of them, from the log alone."""
+        if files is None:
+            return self.table.count()
+        log_rows = pa.table(self.table.get_add_actions(flatten=True))
+        return pc.sum(log_rows.filter(pc.field("path").isin(list(files))).column("num_records")).as_py() or 0
 
     def stored_bytes(self) -> int:
         """Of the live files, from the log alone."""
@@ -228,13 +239,37 @@ def live_files(table: DeltaTable) -> list[str]:
     return pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
 
 
-def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity) -> None:
+def _codec_place(table: DeltaTable) -> str:
+    return table.metadata().configuration.get(PLACE, CODEC)
+
+
+def _make_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:
+    for trouble in range(1, TROUBLES + 1):
+        try:
+            _create_table(folder, schema, identity, place)
+        except OSError:
+            if folder.is_local or trouble == TROUBLES:
+                raise
+            time.sleep(0.5 * trouble)
+        if folder.is_local or folder.names(log.LOG):  # made, although the store's answer may have been lost
+            return
+
+
+def _remove_unnamed(folder: Folder, place: str, table: DeltaTable) -> None:
+    """The codec copied for a table that another job has made: unless it is the same codec, nobody will read it."""
+    if place not in (CODEC, _codec_place(table)):
+        for name in folder.names(place, recursive=True):
+            folder.remove(name)
+        folder.remove_folder(place)
+
+
+def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:
     """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
     try:
         DeltaTable.create(
             folder.uri,
             schema,
-            configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
+            configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
             storage_options=folder.storage_options,
             raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
         )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,11 +29,16 @@ from pipeline.schema import (
     DOC_HASH,
     DOC_ID,
     EMBEDDING,
+    FIDELITY,
+    NUM_TOKENS,
     POSITION,
+    SCALES,
     TEXT_HASH,
     UNIT,
 )
 from pipeline.unit_file import as_schema
+
+NORM_SLACK = 1e-3  # float32 rounds a unit length by less
 
 _ORDERED = [DOC_ID, POSITION, CHUNK_ID, CHAR_START, CHAR_END, DOC_HASH, UNIT]
 
@@ -98,7 +104,7 @@ def _note(book: sqlite3.Connection, rows: pa.RecordBatch) -> None:
 
 
 def _row_problems(bank: Bank, rows: pa.RecordBatch) -> Iterator[Problem]:
-    """Hashes of the right length, embeddings and codes of the codec's width."""
+    """Hashes of the right length, embeddings and codes of the codec's width, and numbers that are numbers."""
     for name in (CHUNK_ID, TEXT_HASH, DOC_HASH):
         right = pc.match_substring_regex(rows.column(name), f"^[0-9a-f]{{{DIGITS}}}$")
         yield from _wrong(rows, right, name, f"is not {DIGITS} hex digits")
@@ -108,6 +114,28 @@ def _row_problems(bank: Bank, rows: pa.RecordBatch) -> Iterator[Problem]:
     if bank.identity.quantiser.startswith("nf4"):
         size = bank.identity.num_latents * bank.identity.hidden_width // 2
         yield from _wrong(rows, pc.equal(pc.binary_length(rows.column(CODES)), size), CODES, f"is not {size} bytes")
+        yield from _wrong(rows, _finite_scales(rows.column(SCALES)), SCALES, "are not finite")
+    yield from _wrong(rows, _unit_length(rows, width), EMBEDDING, "is not finite and of length 1")
+    share = rows.column(FIDELITY)
+    within = pc.and_(pc.greater_equal(share, 0.0), pc.less_equal(share, 1.0))  # false for NaN
+    yield from _wrong(rows, pc.fill_null(within, True), FIDELITY, "is not between 0 and 1")
+
+
+def _finite_scales(scales: pa.BinaryArray) -> pa.BooleanArray:
+    """Scales are float16; a length that is none of theirs is not finite either."""
+    values = (each.as_py() for each in scales)
+    return pa.array([len(v) % 2 == 0 and bool(np.isfinite(np.frombuffer(v, np.float16)).all()) for v in values])
+
+
+def _unit_length(rows: pa.RecordBatch, width: int) -> pa.BooleanArray:
+    """A chunk without tokens has an embedding of zeros; one of another width has been named already."""
+    fits = pc.equal(pc.list_value_length(rows.column(EMBEDDING)), width)
+    values_NE = rows.column(EMBEDDING).filter(fits).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    norms_N = np.linalg.norm(values_NE.astype(np.float64), axis=1)
+    blank_N = (norms_N == 0) & (rows.column(NUM_TOKENS).filter(fits).to_numpy() == 0)
+    right = np.ones(rows.num_rows, dtype=bool)
+    right[fits.to_numpy(zero_copy_only=False)] = (np.abs(norms_N - 1) < NORM_SLACK) | blank_N  # false for NaN
+    return pa.array(right)
 
 
 def _wrong(rows: pa.RecordBatch, right: pa.BooleanArray, column: str, what: str) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -20,7 +21,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.bank import TROUBLES, Bank
-from pipeline.log import list_transaction, replacement_transaction, unit_transaction
+from pipeline.log import MARK, holds_mark, list_transaction, replacement_transaction, unit_transaction
 from pipeline.replace import arrived_elsewhere, without_documents
 from pipeline.unit_file import WrittenFile, require_unit_id
 
@@ -88,13 +89,13 @@ def swap(
 ) -> bool:
     """Write the next version if the bank's is the newest, and stand on it. False: it wasn't; the bank is reloaded.
 
-    An object store may also make the commit and lose its answer. Then False is returned too, and whoever decides anew
-    finds its own units held.
+    An object store may also make the commit and lose its answer: a commit that failed is looked for in the log, by a
+    mark of its own.
     """
     bank.arrivals()
-    base = bank.version
+    base, mark = bank.version, uuid.uuid4().hex
     properties = CommitProperties(
-        custom_metadata={"nextmem": summary},
+        custom_metadata={"nextmem": summary, MARK: mark},
         max_commit_retries=0,  # this is the compare-and-swap
         app_transactions=list(transactions),
     )
@@ -104,8 +105,10 @@ def swap(
             break
         except (CommitFailedError, OSError) as error:
             bank.reload()
-            if bank.version != base:
+            if bank.version != base and not holds_mark(bank.folder, base + 1, mark):
                 return False
+            if bank.version != base:
+                break
             if DISK_FULL in str(error):
                 raise OSError(errno.ENOSPC, DISK_FULL, bank.folder.uri) from error
             if isinstance(error, CommitFailedError) or bank.folder.is_local or trouble == TROUBLES:

@@ -120,6 +120,8 @@ def _is_damaged(row: dict, codec: Codec) -> bool:
     blocks = -(-codec.config.num_latents * codec.backbone.width // 64)
     if (len(row[schema.CODES]), len(row[schema.SCALES])) != (32 * blocks, 2 * blocks):
         return True
+    if not np.isfinite(np.frombuffer(row[schema.SCALES], dtype=np.float16)).all():
+        return True
     if row[schema.PATCH] is None:
         return False
     try:

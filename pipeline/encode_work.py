@@ -17,6 +17,7 @@ import torch
 from deltalake.exceptions import DeltaError
 
 from model.checkpoint import load_codec
+from model.finite import NotFiniteError
 from model.speed import matmul_rate
 from pipeline import schema
 from pipeline.bank import Bank
@@ -24,6 +25,7 @@ from pipeline.blame import Fault, MachineFaultError, described, is_machines, req
 from pipeline.codec_copy import local_codec
 from pipeline.commit import Receipt
 from pipeline.documents import ENCODER, Rejected, reject
+from pipeline.draft import Drafter
 from pipeline.memorise import Memoriser
 from pipeline.options import EncodeOptions
 from pipeline.outcome import ChunkedUnit, Failure, Outcome, tried
@@ -60,6 +62,7 @@ class EncodeWork:
         self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size, on_batch=ledger.encoded)
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()
+        self.drafter = Drafter(codec, -(-options.draft_rows // options.actors))
         self.limit = matmul_rate(codec.backbone.device, codec.backbone.dtype)
 
     def encode(self, unit: ChunkedUnit | Failure) -> Outcome:
@@ -74,7 +77,8 @@ class EncodeWork:
             raise WornOutError(f"it failed at unit {unit.unit_id}, or at {self.failures} in a row")
         started, start = time.time(), time.perf_counter()
         made = self._done(unit)
-        numbers = self.memoriser.take_numbers() | {"seconds": time.perf_counter() - start, "limit": self.limit}
+        numbers = self.memoriser.take_numbers() | self.drafter.take_numbers()
+        numbers |= {"seconds": time.perf_counter() - start, "limit": self.limit}
         done = {"failure": made} if isinstance(made, Failure) else {"receipt": made}
         outcome = Outcome(**done, worker=self.worker, started=started, numbers=numbers)
         self.ledger.finished(unit.unit_id, outcome)
@@ -83,8 +87,11 @@ class EncodeWork:
     def _done(self, unit: ChunkedUnit) -> Receipt | Failure:
         try:
             rows, rejected = self._rows(unit)
+            self.drafter.look(rows)
         except MachineFaultError as error:
             failure = Failure(unit.unit_id, str(error), error.fatal, error.lasting)
+        except NotFiniteError as error:  # of a draft: it would end every other unit alike
+            failure = Failure(unit.unit_id, str(error), fatal=True)
         else:
             self.failures = 0
             return tried(unit.unit_id, lambda: self._write(unit, rows, rejected))

@@ -6,6 +6,7 @@ pyarrow; on s3:// both are told the same (pipeline/s3.py). (delta-rs' own pyarro
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,8 +83,27 @@ class Folder:
         if self.size(name) is not None:
             self.filesystem.delete_file(name)
 
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder that holds nothing any more. An object store has none."""
+        if self.is_local:
+            self.filesystem.delete_dir(name)
+
     def put_folder(self, source: str | os.PathLike, name: str) -> None:
         """Copy a local folder's files to `name/`, each whole."""
-        for path in sorted(Path(source).rglob("*")):
-            if path.is_file():
-                self.put(f"{name}/{path.relative_to(source).as_posix()}", path.read_bytes())
+        for path, relative in _files(source):
+            self.put(f"{name}/{relative}", path.read_bytes())
+
+
+def folder_hash(source: str | os.PathLike) -> str:
+    """32 hex digits over the names and bytes of a local folder's files."""
+    digest = hashlib.sha256()
+    for path, relative in _files(source):
+        with path.open("rb") as file:
+            digest.update(f"{relative} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _files(source: str | os.PathLike) -> list[tuple[Path, str]]:
+    """Every file of a local folder and its name there, sorted."""
+    paths = (path for path in Path(source).rglob("*") if path.is_file())
+    return sorted((path, path.relative_to(source).as_posix()) for path in paths)

@@ -6,14 +6,16 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model.patch import NOTHING
 from pipeline import log
 from pipeline.bank import Bank
 from pipeline.identity import CodecIdentity
 from pipeline.rejected import rejected
-from pipeline.schema import FIDELITY, NUM_TOKENS, POSITION
+from pipeline.schema import FIDELITY, NUM_TOKENS, PATCH, POSITION
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class BankInfo:
     rejected: int
     fidelity: float | None  # mean share of positions greedy decoding gets right; None where nothing was verified
     verified: int  # chunks that have a fidelity
-    perfect: int  # chunks that need no patch at fidelity 1
+    unpatched: int  # chunks whose patch is empty: right at every position, and by more than the margin
     files: int
     bytes: int
     column_bytes: dict[str, int]  # as stored, most first
@@ -44,7 +46,7 @@ class BankInfo:
 
 
 def info(bank: Bank) -> BankInfo:
-    """Reads every file's footer and three small columns."""
+    """Reads every file's footer and four small columns."""
     files = bank.files()
     return BankInfo(
         uri=bank.folder.uri,
@@ -67,18 +69,19 @@ def _time(milliseconds: int) -> datetime.datetime:
 
 
 def _row_counts(bank: Bank) -> dict[str, float | None]:
-    chunks = documents = tokens = verified = perfect = 0
+    chunks = documents = tokens = verified = unpatched = 0
     total = 0.0
-    for batch in bank.rows([POSITION, NUM_TOKENS, FIDELITY], batch_rows=65_536):
-        position, num_tokens, fidelity = batch.columns
+    for batch in bank.rows([POSITION, NUM_TOKENS, FIDELITY, PATCH], batch_rows=65_536):
+        position, num_tokens, fidelity, patch = batch.columns
         chunks += batch.num_rows
         documents += pc.sum(pc.equal(position, 0)).as_py()
         tokens += pc.sum(num_tokens).as_py()
         verified += batch.num_rows - fidelity.null_count
-        perfect += pc.sum(pc.equal(fidelity, 1.0)).as_py() or 0
+        unpatched += pc.sum(pc.equal(patch, pa.scalar(NOTHING, pa.binary()))).as_py() or 0
         total += pc.sum(fidelity).as_py() or 0.0
     mean = total / verified if verified else None
-    return dict(chunks=chunks, documents=documents, tokens=tokens, verified=verified, perfect=perfect, fidelity=mean)
+    counts = dict(chunks=chunks, documents=documents, tokens=tokens, verified=verified)
+    return counts | dict(unpatched=unpatched, fidelity=mean)
 
 
 def _column_bytes(bank: Bank, files: list[str]) -> dict[str, int]:

@@ -24,6 +24,7 @@ HELD_FROM = 2  # version of a unit's transaction: this and the documents it brou
 AGAIN = r"-r[0-9]+$"  # how the id ends of a unit whose rejected documents were tried again
 REPLACED = "nextmem/replaced"
 LOST = "nextmem/lost"
+MARK = "nextmem.mark"  # of a commit, by which its writer knows it again
 
 
 def unit_transaction(unit_id: str, documents: int) -> Transaction:
@@ -100,8 +101,17 @@ def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
 
 def committed_at(folder: Folder, version: int) -> int:
     """When a version was committed, in milliseconds since the epoch, by its writer's clock."""
+    return _commit_info(folder, version)["timestamp"]
+
+
+def holds_mark(folder: Folder, version: int, mark: str) -> bool:
+    """Whether a version was committed under this mark."""
+    return _commit_info(folder, version).get(MARK) == mark
+
+
+def _commit_info(folder: Folder, version: int) -> dict:
     actions = (json.loads(line) for line in folder.read(f"{LOG}/{version:020d}.json").splitlines())
-    return next(action["commitInfo"]["timestamp"] for action in actions if "commitInfo" in action)
+    return next(action["commitInfo"] for action in actions if "commitInfo" in action)
 
 
 def _app(unit_id: str) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from deltalake import ColumnProperties, WriterProperties
+from deltalake import ColumnProperties, CommitProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
-from pipeline.bank import PLAN, Bank
+from pipeline.bank import PLAN, TROUBLES, Bank
 from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
-from pipeline.log import LOG, loss_transaction, replacement_transaction
+from pipeline.log import LOG, MARK, holds_mark, loss_transaction, replacement_transaction
 from pipeline.replace import without_documents
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage import TEMPORARY
@@ -30,12 +31,12 @@ OURS = re.compile(r"part-[^/]*\.parquet")  # delta-rs' compaction names its file
 def delete(bank: Bank, doc_ids: Collection[str]) -> int:
     """Remove documents' rows in one commit; how many rows. The bytes stay until `remove`, for readers of the past."""
     for _ in range(ATTEMPTS):
-        before = bank.count()
         removed, kept = without_documents(bank, set(doc_ids))
         if not removed:
             return 0
+        held = bank.count(removed)
         if swap(bank, [*remove_actions(removed), *add_actions(kept)], {"deleted_documents": len(doc_ids)}):
-            return before - bank.count()
+            return held - sum(file.num_records for file in kept)
     raise CommitFailedError(
         f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again"
     )
@@ -62,16 +63,33 @@ def compact(bank: Bank) -> int:
     Safe beside a running encode job. Raises CommitFailedError, with nothing changed, where rows were deleted or
     replaced meanwhile.
     """
-    properties = WriterProperties(
-        compression="ZSTD",
-        max_row_group_size=GROUP_ROWS,
-        column_properties={name: ColumnProperties(dictionary_enabled=False) for name in INCOMPRESSIBLE},
+    for trouble in range(1, TROUBLES + 1):
+        base, small, mark = bank.version, set(bank.files()), uuid.uuid4().hex
+        try:
+            _join(bank, mark)
+            bank.reload()
+        except OSError:
+            bank.reload()
+            made = any(holds_mark(bank.folder, at, mark) for at in range(base + 1, bank.version + 1))
+            if not made and (bank.folder.is_local or trouble == TROUBLES):
+                raise
+            if not made:
+                continue  # as in `swap`: a put that is reset is not tried again by delta-rs
+        return len(small - set(bank.files()))
+
+
+def _join(bank: Bank, mark: str) -> None:
+    """In commits under this mark, on whatever version of the bank is the newest by then."""
+    bank.table.optimize.compact(
+        target_size=MAX_FILE_BYTES,
+        max_concurrent_tasks=1,
+        writer_properties=WriterProperties(
+            compression="ZSTD",
+            max_row_group_size=GROUP_ROWS,
+            column_properties={name: ColumnProperties(dictionary_enabled=False) for name in INCOMPRESSIBLE},
+        ),
+        commit_properties=CommitProperties(custom_metadata={MARK: mark}),
     )
-    metrics = bank.table.optimize.compact(
-        target_size=MAX_FILE_BYTES, max_concurrent_tasks=1, writer_properties=properties
-    )
-    bank.reload()
-    return metrics["numFilesRemoved"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.finite import NotFiniteError
 from pipeline.bank import Bank
 from pipeline.schema import CHAR_END, CHAR_START, CHUNK_ID, DOC_ID, EMBEDDING, POSITION, SOURCE
 
@@ -41,11 +42,15 @@ def nearest(bank: Bank, query_E: np.ndarray, k: int, *, filter: pc.Expression | 
 def nearest_of_each(
     bank: Bank, queries_QE: np.ndarray, k: int, *, filter: pc.Expression | None = None
 ) -> list[list[Hit]]:
-    """`nearest` for many queries in one pass over the bank. Memory: one batch of rows and Q * k hits."""
+    """`nearest` for many queries in one pass over the bank. Memory: one batch of rows and Q * k hits.
+
+    Raises NotFiniteError for a row whose embedding is no number: it is near nothing, and would never be found.
+    """
     unit_QE = _checked(bank, np.asarray(queries_QE, np.float64), k)
     best: list[list[Hit]] = [[] for _ in unit_QE]
     for batch in bank.rows([*_COLUMNS, EMBEDDING], filter, batch_rows=BATCH_ROWS):
         rows_NE = _matrix(batch.column(EMBEDDING), bank.identity.embedding_width)
+        _require_finite(bank, batch, rows_NE)
         scores_QN = unit_QE.astype(np.float32) @ rows_NE.T
         for query, scores_N in enumerate(scores_QN):
             near = _worth_a_look(scores_N, best[query], k)
@@ -71,6 +76,15 @@ def _checked(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
 
 def _matrix(column: pa.ListArray, width: int) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def _require_finite(bank: Bank, batch: pa.RecordBatch, rows_NE: np.ndarray) -> None:
+    odd = np.flatnonzero(~np.isfinite(rows_NE).all(axis=1))
+    if len(odd):
+        chunk_id = batch.column(CHUNK_ID)[odd[0].item()].as_py()
+        raise NotFiniteError(
+            f"{bank.folder.uri}: the embedding of chunk {chunk_id} is not finite. `nextmem verify` names all such rows."
+        )
 
 
 def _worth_a_look(scores_N: np.ndarray, best: list[Hit], k: int) -> np.ndarray:

@@ -66,9 +66,11 @@ class Summary:
     padding: float | None  # share of the computed text positions
     bytes_per_chunk: float | None  # in the bank, all columns
     fidelity: float | None  # mean share of positions that greedy decoding gets right
-    exact: float | None  # share of chunks that the latents alone give back whole
+    exact: float | None  # share of chunks whose latents alone get every position right
     carried: float | None  # mean share of positions that the latents decide; patches and raw ids do the rest
     patch_bytes: float | None  # mean
+    recalled: int  # rows that encoders recalled, as a sample
+    recalled_exactly: int
     cost_per_billion_tokens: float | None
 
     def as_dict(self) -> dict:
@@ -110,5 +112,7 @@ def summarise(
         exact=tally.mean("all_right", "verified"),
         carried=tally.mean("carried", "verified"),
         patch_bytes=tally.mean("patch_bytes", "verified"),
+        recalled=tally.numbers["recalled"],
+        recalled_exactly=tally.numbers["recalled_exactly"],
         cost_per_billion_tokens=cost,
     )

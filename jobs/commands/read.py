@@ -68,9 +68,10 @@ def info(bank, as_json):
 @click.argument("bank")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Decode N rows, drawn evenly, not all.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
+@click.option("--weights", is_flag=True, help="Hash the backbone's weight files whole, not in samples.")
 @click.option("--repair", is_flag=True, help="Take out files that cannot be read; the next encode makes their rows.")
 @as_json_option
-def verify(bank, sample, backbone, repair, as_json):
+def verify(bank, sample, backbone, weights, repair, as_json):
     """Re-decode rows and check hashes, counts and duplicates. Exit code 1 if anything is wrong.
 
     --repair takes files that are gone or torn out of the bank, with the other files of their units. The next encode of
@@ -78,5 +79,5 @@ def verify(bank, sample, backbone, repair, as_json):
     """
     from jobs.verify import run_verify
 
-    if not run_verify(bank, sample=sample, backbone=backbone, repair=repair, as_json=as_json):
+    if not run_verify(bank, sample=sample, backbone=backbone, repair=repair, as_json=as_json, weights=weights):
         raise click.exceptions.Exit(1)

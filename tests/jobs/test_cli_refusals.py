@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from works import jsonl
@@ -195,7 +196,7 @@ def test_recall_wants_one_choice(nextmem, articles, choice):
 
 def test_a_bank_whose_codec_is_torn_is_not_read(refused, articles, tmp_path):
     bank = shutil.copytree(articles, tmp_path / "bank")
-    (bank / "_codec" / "codec.safetensors").write_bytes(b"torn")
+    Path(Bank.open(bank).codec_path, "codec.safetensors").write_bytes(b"torn")
     assert "codec.safetensors is torn" in refused("recall", bank, "--all")
 
 

@@ -12,6 +12,7 @@ from pipeline.summary import Tally, summarise
 from pipeline.unit_file import WrittenFile
 
 VERIFIED = {"verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "patch_bytes": 40}
+RECALLED = {"recalled": 16, "recalled_exactly": 16}
 
 
 def result(numbers=VERIFIED, rejected=0, failure=None):
@@ -24,12 +25,27 @@ def result(numbers=VERIFIED, rejected=0, failure=None):
 
 
 def test_a_person_reads_what_was_done_and_what_the_latents_carry(capsys):
-    print_encoded(result(), as_json=False)
+    print_encoded(result(VERIFIED | RECALLED), as_json=False)
     out, err = capsys.readouterr()
     assert "documents  2 encoded, 3 held already, 1 replaced\n" in out
-    assert "latents    75.0 % of positions right, 25.0 % of chunks whole\n" in out
-    assert "recall     exact; latents carry 50.0 %, patches and raw ids the rest (10 bytes a chunk)\n" in out
+    assert "latents    75.0 % of positions right, 25.0 % of chunks at every position\n" in out
+    assert "recall     exact in 16 of 16 rows that were recalled to see\n" in out
+    assert "carried    50.0 % by latents, the rest by patches and raw ids (10 bytes a chunk)\n" in out
     assert err == ""
+
+
+def test_what_nobody_recalled_is_not_called_exact(capsys):
+    print_encoded(result(), as_json=False)
+    out = capsys.readouterr().out
+    assert "recall     every chunk has its patch; none was recalled to see" in out and "exact" not in out
+
+
+def test_a_row_that_did_not_recall_is_said_and_makes_the_job_incomplete(capsys):
+    made = result(VERIFIED | RECALLED | {"recalled_exactly": 15})
+    print_encoded(made, as_json=False)
+    out, err = capsys.readouterr()
+    assert "exact in 15 of 16 rows" in out and not made.complete
+    assert err == "1 rows do not recall exactly: `nextmem verify /banks/b` names all such\n"
 
 
 def test_without_verifying_recall_is_not_called_exact(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from model.backbone import load_backbone
 from model.bytes_tokenizer import bytes_tokenizer
 from model.tiny import tiny_model
 from model.untrained import untrained_codec
-from model.weights import find_weights
+from model.weights import WHOLE, find_weights
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,73 @@ def test_the_fingerprint_is_of_the_weights_not_of_the_place(model_folder, tmp_pa
     with pytest.raises(ValueError, match="is torn, or no safetensors file"):
         find_weights(str(copy))
     assert find_weights("tiny-llama").fingerprint != find_weights("tiny-qwen3").fingerprint
+
+
+def reconfigured(folder: Path, **changes) -> Path:
+    """The folder with another configuration; None takes a field away."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rms_norm_eps": 1e-5},
+        {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
+        {"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}},
+        {"hidden_act": "gelu"},
+        {"eos_token_id": 7},
+        {"a_field_of_tomorrow": 3},
+        {"text_config": {"sliding_window": 64}},
+    ],
+)
+def test_the_fingerprint_is_of_what_shapes_a_forward_too(model_folder, tmp_path, changes):
+    copy = reconfigured(shutil.copytree(model_folder, tmp_path / "copy"), **changes)
+    whole, other = find_weights(str(model_folder)), find_weights(str(copy))
+    assert other.fingerprint != whole.fingerprint and other.sampled == whole.sampled
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transformers_version": "4.40.0", "_name_or_path": "elsewhere", "architectures": None},
+        {"dtype": None, "torch_dtype": "float32", "use_cache": False, "attention_dropout": 0.1},
+        {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": None},
+        {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "default"}},
+        {"attention_bias": None, "mlp_bias": False, "a_field_of_tomorrow": False},
+        {"eos_token_id": [0]},
+    ],
+)
+def test_the_fingerprint_does_not_tell_who_wrote_a_configuration(model_folder, tmp_path, changes):
+    for name in ("ours", "theirs"):
+        shutil.copytree(model_folder, tmp_path / name)
+        reconfigured(tmp_path / name, rope_parameters={"rope_theta": 1e4, "rope_type": "default"}, eos_token_id=0)
+    ours, theirs = find_weights(str(tmp_path / "ours")), find_weights(str(reconfigured(tmp_path / "theirs", **changes)))
+    assert ours.fingerprint == theirs.fingerprint
+
+
+def test_a_fingerprint_of_the_old_form_is_known_by_the_weights_alone(model_folder, tmp_path, monkeypatch):
+    """What codecs and banks recorded before. Where the whole of a backbone is known it must fit whole."""
+    weights = find_weights(str(model_folder))
+    other = find_weights(str(reconfigured(shutil.copytree(model_folder, tmp_path / "copy"), rms_norm_eps=1e-5)))
+    assert weights.is_named(weights.fingerprint) and weights.is_named(weights.sampled)
+    assert other.is_named(weights.sampled) and not other.is_named(weights.fingerprint)
+    assert not weights.is_named("0" * 32)
+    monkeypatch.setitem(WHOLE, weights.sampled, weights.fingerprint)
+    assert weights.is_named(weights.sampled) and not other.is_named(weights.sampled)
+
+
+def test_a_byte_between_the_samples_is_seen_by_the_full_hash_alone(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.weights.BLOCK", 64)
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    file = sorted(copy.glob("*.safetensors"))[0]
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    whole, other = find_weights(str(model_folder)), find_weights(str(copy))
+    assert whole.fingerprint == other.fingerprint and whole.full_hash() != other.full_hash()
 
 
 @pytest.mark.parametrize(

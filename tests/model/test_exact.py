@@ -11,7 +11,7 @@ from memories import assert_exact, memorise, stored
 from overfitted import text_chunks
 
 import model.codec
-from model.codec import Codec
+from model.codec import ROOM, Codec
 from model.latents import encode_latents
 from model.mend import ROUNDS, WIDTH
 from model.patch import FORCED, Patch
@@ -184,7 +184,15 @@ def test_mending_is_not_tried_without_the_patch(trained, chunks, rows, monkeypat
 def test_without_the_patch_the_latents_alone_speak(trained, chunks, rows):
     for recollection, row, chunk in zip(trained.recall(rows, patched=False), rows, chunks, strict=True):
         if not len(trained.patches.unpack(row.patch).positions):
-            assert np.array_equal(recollection.token_ids, chunk)
+            assert np.array_equal(recollection.token_ids[: len(chunk)], chunk)
+
+
+def test_without_the_patch_a_text_that_runs_on_is_not_the_text(trained, chunks, rows):
+    """Its decoder has learned eight texts and never an end: cut at the true length they would pass."""
+    drafts = [found.token_ids for found in trained.recall(rows, patched=False)]
+    right = [np.array_equal(draft[: len(chunk)], chunk) for draft, chunk in zip(drafts, chunks, strict=True)]
+    assert any(right) and all(len(draft) == len(chunk) + ROOM for draft, chunk in zip(drafts, chunks, strict=True))
+    assert not any(found.exact for found in trained.recall(rows, patched=False))
 
 
 def test_chunks_that_the_decoder_never_saw_recall_exactly_too(trained):

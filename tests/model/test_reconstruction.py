@@ -37,6 +37,25 @@ def test_latents_that_carry_their_text_give_it_back(trained, known):
     assert found.nf4.f1 > 0.5 and found.forced < 0.1 and found.raw == 0.0
 
 
+def test_a_draft_that_runs_on_past_its_text_is_not_whole(trained, known):
+    """The decoder has never learned an end: most positions are right, and nothing after them stops it."""
+    found = reconstruct(trained, known)
+    latents_BKD = trained.encode(*trained.pad(known))
+    drafts = trained.draft(latents_BKD, [len(chunk) for chunk in known])
+    cut = [np.array_equal(draft[: len(chunk)], chunk) for draft, chunk in zip(drafts, known, strict=True)]
+    assert any(cut) and found.dense.exact == found.nf4.exact == 0.0
+    assert found.nf4.tokens > 0.5
+
+
+def test_a_draft_ends_where_the_decoder_ends_it(trained, known, monkeypatch):
+    """An end is a token like any other: here one that the decoder writes in the midst of its first text."""
+    latents_BKD = trained.encode(*trained.pad(known[:1]))
+    end = next(n for n in range(8, len(known[0])) if known[0][n] not in known[0][:n])
+    monkeypatch.setattr(trained.backbone.model.config, "eos_token_id", int(known[0][end]))
+    (draft,) = trained.draft(latents_BKD, [len(known[0])])
+    assert np.array_equal(draft, known[0][:end])
+
+
 def test_latents_that_carry_nothing_give_nothing_back(untrained):
     found = reconstruct(untrained, random_chunks(untrained, [16, 9, 16]))
     assert found.nf4.exact == found.dense.exact == 0.0

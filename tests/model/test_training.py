@@ -238,6 +238,15 @@ def test_a_loss_that_is_not_a_number_changes_nothing():
     assert torch.equal(made.optimizer.master_N, before)
 
 
+def test_a_held_out_loss_that_is_not_a_number_is_no_plateau():
+    made = trainer()
+    place = made.curriculum.start()
+    made.enter(place, CHUNKS)
+    made.trainee.delta_D.data[0] = float("nan")
+    with pytest.raises(LossError, match="the held-out loss is nan at step 0"):
+        made.look(CHUNKS, place)
+
+
 def test_the_end_of_text_is_learned():
     made = trainer()
     place = made.curriculum.start()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import bank as bank_module
 from pipeline.bank import Bank
 from pipeline.commit import Receipt
 from pipeline.identity import CodecIdentity
@@ -52,7 +58,7 @@ def rows(unit_id: str, documents: dict[str, int], *, text: str = "v1", seed: int
         "source": ["corpus.jsonl"] * len(places),
         "unit": [unit_id] * len(places),
         "codes": [rng.bytes(K * D // 2) for _ in places],
-        "scales": [rng.bytes(K * D // 64 * 2) for _ in places],
+        "scales": [rng.uniform(size=K * D // 64).astype(np.float16).tobytes() for _ in places],
         "embedding": vectors.astype(np.float32).tolist(),
         "fidelity": [1.0 if position else 0.75 for _, position in places],
         "patch": [b"\x01\x02"] * len(places),
@@ -87,3 +93,31 @@ def held(bank: Bank) -> dict[str, int]:
         for doc_id in batch.column(0).to_pylist():
             count[doc_id] = count.get(doc_id, 0) + 1
     return count
+
+
+def codecs_of(folder: Path, *names: str) -> list[tuple[Path, CodecIdentity]]:
+    """Codec folders that differ, and their identities."""
+    for name in names:
+        (folder / name).mkdir()
+        (folder / name / "codec.safetensors").write_bytes(name.encode())
+    return [(folder / name, replace(IDENTITY, codec_hash=name)) for name in names]
+
+
+def race(monkeypatch, uri: str, codecs: list[tuple[Path, CodecIdentity]]) -> list[Bank | str]:
+    """Every creator has copied its codec before the first one makes the table; a bank, or the refusal, of each."""
+    real, copied = bank_module._create_table, threading.Barrier(len(codecs))
+
+    def create(*arguments):
+        with suppress(threading.BrokenBarrierError):  # a second try, after a fault of the store
+            copied.wait(timeout=10)
+        real(*arguments)
+
+    def attempt(codec: Path, identity: CodecIdentity) -> Bank | str:
+        try:
+            return Bank.create(uri, identity, codec=codec)
+        except (FileExistsError, ValueError) as error:
+            return str(error)
+
+    monkeypatch.setattr(bank_module, "_create_table", create)
+    with ThreadPoolExecutor(len(codecs)) as pool:
+        return list(pool.map(lambda each: attempt(*each), codecs))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -10,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from banks import IDENTITY, receipt, rows
+from banks import IDENTITY, codecs_of, race, receipt, rows
 from deltalake import DeltaTable, Transaction
 
 from pipeline.bank import Bank
 from pipeline.check import verify
 from pipeline.commit import Receipt, commit, swap
 from pipeline.documents import ENCODER, READER, Rejected
+from pipeline.folder import folder_hash
 from pipeline.info import info
 from pipeline.lookup import NotInBank, by_chunk_id, by_doc_id
 from pipeline.maintain import compact, delete
@@ -39,9 +42,38 @@ def test_a_bank_holds_its_codec_and_its_identity(tmp_path):
     (codec / "adapters" / "decoder.safetensors").write_bytes(b"weights")
     bank = Bank.create(tmp_path / "bank", IDENTITY, codec=codec)
     assert Bank.open(bank.folder.uri).identity == IDENTITY
-    assert bank.folder.read("_codec/adapters/decoder.safetensors") == b"weights"
+    assert bank.codec_path == f"{tmp_path}/bank/_codec/{folder_hash(codec)}"
+    assert Path(bank.codec_path, "adapters", "decoder.safetensors").read_bytes() == b"weights"
     assert bank.table.metadata().configuration["nextmem.backbone"] == "tiny"
     assert bank.schema.names == row_schema().names
+
+
+def test_of_two_that_make_a_bank_with_two_codecs_one_is_refused_and_the_log_names_the_others(tmp_path, monkeypatch):
+    ended = race(monkeypatch, str(tmp_path / "bank"), codecs_of(tmp_path, "a", "b"))
+    (refusal,) = (each for each in ended if isinstance(each, str))
+    bank = Bank.open(tmp_path / "bank")
+    assert "\n" not in refusal
+    assert any(words in refusal for words in ("can't be made a memory bank", "holds another codec's rows"))
+    assert Path(bank.codec_path, "codec.safetensors").read_text() == bank.identity.codec_hash
+    assert [path.name for path in (tmp_path / "bank" / "_codec").iterdir()] == [Path(bank.codec_path).name]
+
+
+def test_two_that_make_a_bank_with_one_codec_leave_one_codec(tmp_path, monkeypatch):
+    codec = codecs_of(tmp_path, "a")
+    race(monkeypatch, str(tmp_path / "bank"), codec * 2)
+    bank = Bank.open(tmp_path / "bank")
+    assert Path(bank.codec_path, "codec.safetensors").read_text() == bank.identity.codec_hash == "a"
+
+
+def test_a_bank_whose_codec_lies_flat_still_opens(tmp_path):
+    """As all did before the log named a place."""
+    bank = Bank.create(tmp_path / "bank", IDENTITY)
+    log = tmp_path / "bank" / "_delta_log" / f"{0:020d}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    (made,) = (action["metaData"] for action in actions if "metaData" in action)
+    del made["configuration"]["nextmem.codec_folder"]
+    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
+    assert Bank.open(bank.folder.uri).codec_path == f"{tmp_path}/bank/_codec"
 
 
 def test_a_folder_without_a_log_is_not_a_bank(tmp_path):
@@ -205,10 +237,21 @@ def test_info_counts_what_is_there(bank):
     bank.folder.put("_rejected/u1.jsonl", b'{"source": "c", "doc_id": "x", "reason": "not UTF-8", "excerpt": ""}\n')
     told = info(bank)
     assert (told.chunks, told.documents, told.tokens, told.units, told.files) == (6, 3, 42, 2, 2)
-    assert (told.verified, told.perfect, told.fidelity) == (6, 3, 0.875)
+    assert (told.verified, told.unpatched, told.fidelity) == (6, 0, 0.875)
     assert told.rejected == 1 and told.version == 1 and told.identity == IDENTITY
     assert told.created_at <= told.changed_at and told.bytes_per_chunk == told.bytes / 6
     assert set(told.column_bytes) == set(bank.schema.names) and sum(told.column_bytes.values()) < told.bytes
+
+
+def test_a_chunk_whose_near_ties_are_in_its_patch_needs_a_patch(tmp_path):
+    """Fidelity is 1 where every position is right, by however little."""
+    bank = Bank.create(tmp_path / "bank", IDENTITY)
+    near_ties, text_alone = b"\0\x05\x01\0", b"\2"
+    table = _set(rows("u1", {"a": 4}), "patch", [b"\0", near_ties, text_alone, None])
+    table = _set(table, "fidelity", [1.0, 1.0, None, None])
+    commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
+    told = info(bank)
+    assert (told.verified, told.unpatched) == (2, 1)
 
 
 def test_info_of_an_empty_bank(tmp_path):
@@ -300,6 +343,20 @@ def test_verify_names_a_file_that_is_gone(bank):
         ({"a": 2}, lambda t: _set(t, "codes", [b"1" * 96, b"1"]), "'a', position 1", "codes is not 96 bytes"),
         ({"a": 2}, lambda t: _set(t, "doc_hash", ["00" * 16, "11" * 16]), "document 'a'", "the first chunk of"),
         ({"a": 2}, lambda t: t.take([0, 1, 1]), "chunk", "is there 2 times"),
+        ({"a": 2}, lambda t: _set(t, "scales", [b"\0\0" * 3, b"\0\x7e" * 3]), "position 1", "scales are not finite"),
+        (
+            {"a": 2},
+            lambda t: _set(t, "embedding", [[1.0] + [0.0] * 7, [float("nan")] * 8]),
+            "position 1",
+            "embedding is not finite and of length 1",
+        ),
+        (
+            {"a": 2},
+            lambda t: _set(t, "embedding", [[1.0] + [0.0] * 7, [0.0] * 8]),
+            "position 1",
+            "embedding is not finite and of length 1",
+        ),
+        ({"a": 2}, lambda t: _set(t, "fidelity", [None, float("nan")]), "position 1", "is not between 0 and 1"),
     ],
 )
 def test_verify_names_the_row(tmp_path, documents, spoil, where, what):
@@ -308,6 +365,13 @@ def test_verify_names_the_row(tmp_path, documents, spoil, where, what):
     commit(bank, [Receipt("u1", tuple(files))])
     found = verify(bank)
     assert any(where in problem.where and what in problem.what for problem in found), found
+
+
+def test_a_chunk_without_tokens_may_have_an_embedding_of_zeros(tmp_path):
+    bank = Bank.create(tmp_path / "bank", IDENTITY)
+    table = _set(_set(rows("u1", {"a": 1}), "embedding", [[0.0] * 8]), "num_tokens", [0])
+    commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
+    assert verify(bank) == []
 
 
 def _set(table, name, values, kind=None):

@@ -49,6 +49,12 @@ def test_every_row_comes_back_exactly_and_in_order(codec, rows):
         assert [getattr(row, name) for row in found] == rows[name].to_pylist()
 
 
+def test_scales_that_are_no_numbers_are_a_damaged_row_which_costs_no_other(codec, rows):
+    scales = b"\0\x7e" + rows["scales"][2].as_py()[2:]  # float16's NaN
+    found = recalled(changed(rows, 2, scales=scales), codec)
+    assert [row.exact for row in found] == [n != 2 for n in range(len(found))]
+
+
 @pytest.mark.parametrize("window", [1, 2, 5, 512])
 def test_order_is_kept_across_windows_whatever_batches_rows_come_in(codec, rows, monkeypatch, window):
     monkeypatch.setattr(decode_module, "WINDOW", window)

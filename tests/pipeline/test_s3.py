@@ -8,7 +8,7 @@ import threading
 
 import pyarrow.parquet as pq
 import pytest
-from banks import IDENTITY, held, receipt, vacuum
+from banks import IDENTITY, codecs_of, held, race, receipt, vacuum
 from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
@@ -19,10 +19,10 @@ from pipeline.codec_copy import local_codec
 from pipeline.commit import Receipt, commit
 from pipeline.documents import Columns
 from pipeline.export import export
-from pipeline.folder import Folder
+from pipeline.folder import Folder, folder_hash
 from pipeline.info import info
 from pipeline.lookup import by_doc_id
-from pipeline.maintain import compact, delete
+from pipeline.maintain import compact, delete, drop
 from pipeline.plan import plan_corpus
 from pipeline.rejected import write_rejected
 from pipeline.s3_errors import explained
@@ -79,14 +79,15 @@ def failure(call):
 
 
 def test_a_bank_on_s3_is_made_extended_replaced_deleted_compacted_and_vacuumed(uri, tmp_path):
-    (tmp_path / "codec").mkdir()
-    (tmp_path / "codec" / "weights").write_bytes(b"w")
-    bank = Bank.create(uri, IDENTITY, codec=tmp_path / "codec")
+    codec = tmp_path / "codec"
+    codec.mkdir()
+    (codec / "weights").write_bytes(b"w")
+    bank = Bank.create(uri, IDENTITY, codec=codec)
     write_rejected(bank.folder, "u1", [])
     commit(bank, [receipt(bank, "u1", {"a": 3, "b": 2})])
     commit(bank, [receipt(bank, "u2", {"a": 1}, text="v2", replaces=("a",))])
     commit(bank, [receipt(bank, "u3", {"c": 1})])
-    assert held(bank) == {"a": 1, "b": 2, "c": 1} and bank.folder.read("_codec/weights") == b"w"
+    assert held(bank) == {"a": 1, "b": 2, "c": 1} and bank.folder.read(f"_codec/{folder_hash(codec)}/weights") == b"w"
     assert delete(bank, ["c"]) == 1
     assert by_doc_id(bank, "b")["position"].to_pylist() == [0, 1]
     assert bank.finished_units([f"u{number}" for number in range(30)]) == {"u1", "u2", "u3"}
@@ -316,6 +317,18 @@ def test_a_bank_whose_first_commit_fails_once_is_made(uri, proxy, fault):
     assert held(bank) == {"a": 2}
 
 
+@pytest.mark.parametrize("fault", [None, "lost"])
+def test_of_two_that_make_a_bank_with_two_codecs_one_is_refused(uri, proxy, fault, tmp_path, monkeypatch):
+    with proxy.failing(nth(1, of=is_commit, fault=fault)):
+        ended = race(monkeypatch, uri, codecs_of(tmp_path, "a", "b"))
+    (refusal,) = (each for each in ended if isinstance(each, str))
+    bank = Bank.open(uri)
+    assert "\n" not in refusal and "holds another codec's rows (codec_hash" in refusal
+    name = bank.codec_path.rpartition("/")[2]
+    assert bank.folder.names("_codec", recursive=True) == [f"_codec/{name}/codec.safetensors"]
+    assert bank.folder.read(f"_codec/{name}/codec.safetensors").decode() == bank.identity.codec_hash
+
+
 @pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
 def test_a_commit_whose_put_fails_once_is_there_once(bank, proxy, fault):
     mine = receipt(bank, "u1", {"a": 2})
@@ -329,14 +342,40 @@ def test_a_commit_whose_put_fails_once_is_there_once(bank, proxy, fault):
 def test_a_commit_that_cannot_be_put_says_so_and_can_be_repeated(bank, proxy, fault):
     mine = receipt(bank, "u1", {"a": 2})
     with proxy.failing(lambda request: fault if is_commit(request) else None) as failed:
-        if fault == "lost":  # it is done each time, and said to be known
-            assert commit(bank, [mine]).known == ("u1",)
+        if fault == "lost":  # it is done, and found in the log
+            assert commit(bank, [mine]).units == ("u1",)
         else:
             assert "_delta_log/00000000000000000001.json: the store" in failure(lambda: commit(bank, [mine]))
             assert held(bank) == {}
     assert 0 < len(failed) <= 3 * 4
     commit(Bank.open(bank.folder.uri), [mine])
     assert held(bank) == {"a": 2}
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
+def test_a_deletion_whose_put_fails_once_says_what_it_did(bank, proxy, fault):
+    commit(bank, [receipt(bank, "u1", {"a": 2, "b": 3})])
+    with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
+        assert delete(bank, ["a"]) == 2
+    assert len(failed) == 1 and held(bank) == {"b": 3} and bank.version == 2
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
+def test_files_dropped_by_a_put_that_fails_once_are_named(bank, proxy, fault):
+    commit(bank, [receipt(bank, "u1", {"a": 2})])
+    damaged = bank.files()
+    with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
+        assert drop(bank, damaged) == damaged
+    assert len(failed) == 1 and held(bank) == {} and bank.has_losses()
+
+
+@pytest.mark.parametrize("fault", ["503", "reset", "lost", "cut"])
+def test_files_joined_by_a_put_that_fails_once_are_counted(bank, proxy, fault):
+    for name in "ab":
+        commit(bank, [receipt(bank, f"u-{name}", {name: 2})])
+    with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
+        assert compact(bank) == 2
+    assert len(failed) == 1 and len(bank.files()) == 1 and held(bank) == {"a": 2, "b": 2}
 
 
 def test_an_upload_cut_in_the_middle_is_tried_again(bank, proxy):

@@ -66,7 +66,8 @@ def test_workers_fetch_the_codec_once_into_the_cache(works, proxy, tiny_codec_fo
 
 def test_a_codec_that_is_torn_on_the_store_is_refused(place, object_store, works, monkeypatch, tmp_path):
     monkeypatch.setenv("NEXTMEM_CACHE", str(tmp_path / "another"))
-    object_store.put(f"{place}/bank/_codec/codec.safetensors", b"torn")
+    codec = works.bank.codec_path.rpartition("/bank/")[2]
+    object_store.put(f"{place}/bank/{codec}/codec.safetensors", b"torn")
     with pytest.raises(ValueError, match=r"is torn: its hash differs"):
         local_codec(works.bank.codec_path)
     assert not list((tmp_path / "another" / "codecs").glob("fetched-*[0-9a-f]"))

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from banks import IDENTITY, E, receipt, rows
 
+from model.finite import NotFiniteError
 from pipeline.bank import Bank
 from pipeline.commit import Receipt, commit
 from pipeline.search import nearest, nearest_of_each
@@ -43,6 +44,16 @@ def test_a_chunks_own_embedding_finds_it_with_a_cosine_of_one(bank):
     assert (hit.chunk_id, hit.doc_id, hit.position) == (row["chunk_id"], row["doc_id"], row["position"])
     assert (hit.char_start, hit.char_end, hit.source) == (row["char_start"], row["char_end"], row["source"])
     assert hit.score == pytest.approx(1.0)
+
+
+def test_a_row_whose_embedding_is_no_number_is_named_and_not_passed_over(bank):
+    table = rows("u9", {"odd": 2})
+    values = [table["embedding"][0].as_py(), [float("nan"), *table["embedding"][1].as_py()[1:]]]
+    place = table.schema.get_field_index("embedding")
+    table = table.set_column(place, table.schema.field(place), pa.array(values, pa.list_(pa.float32())))
+    commit(bank, [Receipt("u9", tuple(bank.writer().write("u9", table)))])
+    with pytest.raises(NotFiniteError, match=f"the embedding of chunk {table['chunk_id'][1]} is not finite"):
+        nearest(bank, np.ones(E), 3)
 
 
 @pytest.mark.parametrize("batch_rows", [3, 8192])

@@ -11,6 +11,7 @@ from pipeline.unit_file import WrittenFile
 
 NUMBERS = {
     "seconds": 2.0, "encode_seconds": 1.0, "limit": 100.0, "encode_flop": 40.0, "positions": 10, "padding": 1,
+    "recalled": 2, "recalled_exactly": 1,
     "verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "patch_bytes": 40,
 }  # fmt: skip
 
@@ -37,6 +38,7 @@ def test_counts_and_shares_are_over_all_outcomes():
     assert (s.tokens_per_second, s.bytes_per_chunk) == (100.0, 250.0)
     assert (s.fidelity, s.exact, s.carried, s.patch_bytes) == (0.75, 0.25, 0.5, 10.0)
     assert (s.padding, s.share_of_limit) == (0.1, 0.4)
+    assert (s.recalled, s.recalled_exactly) == (4, 2)
 
 
 def test_the_share_of_the_limit_weighs_workers_by_their_time():
