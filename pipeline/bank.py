@@ -56,6 +56,7 @@ class Bank:
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
         folder, schema = Folder(uri), table_schema(metadata_fields)
+        _ = folder.table_uri  # refuses a place before anything is put there
         _refuse_foreign_files(folder)
         if codec is not None:
             folder.put_folder(codec, CODEC)
@@ -79,7 +80,7 @@ class Bank:
         if folder.is_local and os.path.isfile(folder.uri):
             raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
-            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=folder.storage_options))
+            return cls(folder, DeltaTable(folder.table_uri, version=version, storage_options=folder.storage_options))
         except TableNotFoundError as error:
             raise FileNotFoundError(
                 f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
@@ -109,7 +110,7 @@ class Bank:
             return set()
         live = set(self.files())
         if self.version != self.sorted_until:
-            known = DeltaTable(self.folder.uri, self.sorted_until, self.folder.storage_options)
+            known = DeltaTable(self.folder.table_uri, self.sorted_until, self.folder.storage_options)
             self._elsewhere |= live - set(live_files(known))
             self.sorted_until = self.version
         return self._elsewhere & live
@@ -232,7 +233,7 @@ def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity) ->
     """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
     try:
         DeltaTable.create(
-            folder.uri,
+            folder.table_uri,
             schema,
             configuration={**identity.properties(), "delta.dataSkippingStatsColumns": ",".join(INDEXED)},
             storage_options=folder.storage_options,

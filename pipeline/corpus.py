@@ -207,12 +207,20 @@ def _is_glob(argument: str) -> bool:
 
 def _glob(uri: str) -> Iterator[tuple[storage.Entry, str]]:
     """What matches, with the name from the first component that holds a wildcard on, as a shell's expansion has it."""
-    path, _, query = uri.partition("?") if storage.is_remote(uri) else (uri, "", "")
+    path, mark, query = uri.partition("?") if storage.is_remote(uri) else (uri, "", "")
     parts = path.split("/")
-    first = next(i for i, part in enumerate(parts) if _is_glob(part))
-    base = ("/".join(parts[:first]) or "/") + (f"?{query}" if query else "")
+    first = _first_wildcard(parts, mark + query)
+    base = ("/".join(parts[:first]) or "/") + mark + query
     if storage.exists(base):
         yield from _matches(base, parts[first:], "", enter_matches="**" not in parts)
+
+
+def _first_wildcard(parts: list[str], query: str) -> int:
+    """A folder that is there under the very name, `[drafts]`, is meant by it."""
+    for i, part in enumerate(parts):
+        if _is_glob(part) and not storage.exists("/".join(parts[: i + 1]) + query):
+            return i
+    raise AssertionError("the whole argument is there, and so no glob")
 
 
 def _matches(folder: str, parts: list[str], name: str, enter_matches: bool) -> Iterator[tuple[storage.Entry, str]]:
@@ -224,11 +232,15 @@ def _matches(folder: str, parts: list[str], name: str, enter_matches: bool) -> I
         if part == "**":
             if entry.is_folder and not entry.name.startswith((".", "_")):
                 yield from _matches(entry.uri, parts, here, enter_matches)
-        elif fnmatch.fnmatchcase(entry.name, part) and not (entry.name.startswith(".") and part[0] in "*?["):
+        elif entry.name == part or _fits(entry.name, part):
             if rest and entry.is_folder:
                 yield from _matches(entry.uri, rest, here, enter_matches)
             elif not rest and (enter_matches or not entry.is_folder):
                 yield entry, here
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) and not (name.startswith(".") and pattern[0] in "*?[")
 
 
 def _hub_files(argument: str, roots: _Roots) -> Iterator[InputFile]:

@@ -44,10 +44,21 @@ def is_remote(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """The URI as it is, or the absolute local path: workers run in another folder than the command."""
+    """The URI as it is, or the absolute local path: workers run in another folder than the command.
+
+    ValueError for a file:// URI that names more than a local path.
+    """
     if is_remote(uri):
         return uri.rstrip("/")
-    return os.path.abspath(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri)
+    return os.path.abspath(_path_of(uri) if uri.startswith("file://") else uri)
+
+
+def _path_of(uri: str) -> str:
+    """A file:// URI's path. What stands after a bare `#` or `?` is no part of it by the rules: nobody means that."""
+    parts = urlsplit(uri)
+    if "?" in uri or "#" in uri or parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{uri} is no local path: write file:///path, with # as %23 and ? as %3F, or the path itself")
+    return unquote(parts.path)
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
