@@ -22,6 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline import log
 from pipeline.columns import require_same_columns, table_schema
+from pipeline.enclosing import refuse_inside_a_table
 from pipeline.folder import Folder
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of
@@ -261,6 +262,7 @@ def _refuse_foreign_files(folder: Folder) -> None:
     """A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's."""
     if folder.names(log.LOG):
         raise FileExistsError(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
+    refuse_inside_a_table(folder.uri, "a bank")
     others = [name for name in folder.names() if not name.startswith((".", "_"))]
     if others:
         raise FileExistsError(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")
