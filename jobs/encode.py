@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.cluster import Cluster, Session
 from jobs.encode_job import (
@@ -42,6 +42,7 @@ class EncodeResult:
     failures: tuple[tuple[str, str], ...]  # (unit id, reason)
     bank: str
     codec: str  # its identity
+    passed_over: dict[str, int] = field(default_factory=dict)  # files of other formats in folders, by ending
 
     @property
     def complete(self) -> bool:
@@ -69,6 +70,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             job.columns,
             unit_chunks=unit_chunks(job, folder, gpus=gpus),
             folder=storage.join(uri, PLAN),
+            by_content=settings.check == "content",
         )
         bank = _bank(uri, folder, identity, plan)
         work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
@@ -92,7 +94,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         start_up_seconds=began - started,
         price_per_hour=settings.price_per_hour,
     )
-    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
+    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash, plan.counts.passed_over)
 
 
 def _encode(
