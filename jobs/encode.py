@@ -31,6 +31,7 @@ from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.sample import found_a_guess
 from pipeline.spool import remove_spools
 from pipeline.stalled import Patience
 from pipeline.summary import Summary, Tally, summarise
@@ -108,8 +109,9 @@ def _encode(
     as_json: bool,
 ) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
-    progress = Progress(work.counts.chunks, as_json=as_json)
-    began, ledger, forecast = None, RemoteLedger(), Forecast(work.counts.chunks)
+    forecast = Forecast(work.counts.chunks, found_a_guess(work, options))
+    progress = Progress(forecast.chunks, as_json=as_json)
+    began, ledger = None, RemoteLedger()
     patience = Patience(settings.stall_minutes, ledger.under_way)
     watch.started(options)
 
