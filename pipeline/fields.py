@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.corpus import IGNORED, JSONL, LINK, TEXT, InputFile
 from pipeline.documents import Columns, kind_of, one_line
 from pipeline.lines import objects, unusable_ids
+from pipeline.partitions import partitions
 from pipeline.tables import id_column_fault, table_schema
 
 SAMPLE_LINES = 1000  # of each JSONL file, to find the carried columns and their types
@@ -56,18 +57,20 @@ class _Survey:
         self.having = {name: 0 for name in (columns.text, columns.id) if name}
 
     def add(self, file: InputFile, limit: int | None) -> None:
+        named = {name: pa.string() for name in partitions(file) if name in self.columns.carry}
         if file.format == TEXT:
             self.texts += 1
+            self._add_columns(file, named)
         elif file.format == JSONL:
             self.lines += 1
             self._require_ids(file, unusable_ids(file) if self.columns.id is None else None)
-            self._add_columns(file, _types_of_lines(file, self.columns, limit))
+            self._add_columns(file, named | _types_of_lines(file, self.columns, limit))
         elif file.format not in (IGNORED, LINK):
             self.tables += 1
             schema = table_schema(file)
             if schema is not None:
                 self._require_ids(file, id_column_fault(schema, self.columns) if self.columns.id is None else None)
-                self._add_columns(file, {field.name: field.type for field in schema})
+                self._add_columns(file, named | {field.name: field.type for field in schema})
 
     def _require_ids(self, file: InputFile, fault: str | None) -> None:
         """Ids that are of no use: made ones in their place would never find a changed text again."""

@@ -14,6 +14,7 @@ from pipeline.corpus import InputFile, Located, Span
 from pipeline.documents import MADE, Columns, Document, Rejected, Unfit, judge, kind_of, reject
 from pipeline.ids import id_fault, id_text, is_unicode
 from pipeline.misnamed import LOOKED_AT, no_lines, wide
+from pipeline.partitions import partitions
 from pipeline.unpack import TORN, open_unpacked
 
 MAX_RECORD_BYTES = 1 << 30  # one line or one text file; longer ones are rejected, so that memory stays bounded
@@ -35,7 +36,7 @@ def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
     if fault is not None:
         yield Located(reject(span.file.name, MADE, fault, None), 1, 0)
         return
-    id_column = _id_column(span.file, columns)
+    id_column, outside = _id_column(span.file, columns), partitions(span.file)
     length = math.inf if span.length is None else span.length
     with open_unpacked(span.file) as stream:
         number, offset = span.first, span.offset
@@ -45,7 +46,7 @@ def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
             if line.__class__ is Unfit:
                 yield Located(reject(source, MADE, line.reason, None), number, offset)
             elif not line.isspace():
-                yield Located(_judge_line(line, source, columns, id_column), number, offset)
+                yield Located(_judge_line(line, source, columns, id_column, outside), number, offset)
 
 
 def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
@@ -65,7 +66,8 @@ def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
         return reject(file.name, file.name, f"text is not valid UTF-8 at byte {error.start}", bytes(read[:400]))
     if len(read) > MAX_RECORD_BYTES:
         return reject(file.name, file.name, f"more than {MAX_RECORD_BYTES} bytes: split the file", text)
-    return judge(text, file.name, dict.fromkeys(field.name for field in columns.fields), file.name)
+    outside = partitions(file)
+    return judge(text, file.name, {field.name: outside.get(field.name) for field in columns.fields}, file.name)
 
 
 def _misnamed(span: Span) -> str | None:
@@ -142,7 +144,10 @@ def _skip_line(stream: BinaryIO) -> int:
     return skipped
 
 
-def _judge_line(line: bytes, source: str, columns: Columns, id_column: str | None) -> Document | Rejected:
+def _judge_line(
+    line: bytes, source: str, columns: Columns, id_column: str | None, outside: dict[str, str | None]
+) -> Document | Rejected:
+    """`outside`: columns that the file's folders name, where the record has none of that name."""
     found = _parsed(line)
     if isinstance(found, Unfit):
         return reject(source, MADE, found.reason, line)
@@ -153,7 +158,7 @@ def _judge_line(line: bytes, source: str, columns: Columns, id_column: str | Non
         return reject(source, found["id"], UNEXPECTED_ID, line)
     if columns.text not in found:
         return reject(source, raw_id, f"column {columns.text!r} is missing; found {', '.join(found) or 'none'}", line)
-    metadata = {field.name: fitted(found.get(field.name), field.type) for field in columns.fields}
+    metadata = {f.name: fitted(found.get(f.name, outside.get(f.name)), f.type) for f in columns.fields}
     return judge(found[columns.text], raw_id, metadata, source)
 
 

@@ -18,6 +18,7 @@ from pipeline import storage
 from pipeline.corpus import PARQUET, InputFile, Located, Span
 from pipeline.documents import MADE, Columns, Rejected, Unfit, judge, reject
 from pipeline.ids import TAKEN, id_texts, is_id_type
+from pipeline.partitions import partitions
 
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 4096
@@ -32,7 +33,7 @@ def read_table(span: Span, columns: Columns) -> Iterator[Located]:
             if fault is not None:
                 yield Located(reject(name, MADE, fault, None), 1, 0)
                 return
-            wanted = _Wanted(table.schema_arrow, columns, name)
+            wanted = _Wanted(table.schema_arrow, columns, span.file)
             for first, found in _batches(table, span, wanted.names):
                 if isinstance(found, DamagedError):
                     yield Located(found.rejected(name, first), found.end, 0)
@@ -214,11 +215,12 @@ def _is_string(kind: pa.DataType) -> bool:
 class _Wanted:
     """The columns to read of one file, and how a batch of them is judged."""
 
-    def __init__(self, schema: pa.Schema, columns: Columns, source: str):
-        self.columns, self.source = columns, source
+    def __init__(self, schema: pa.Schema, columns: Columns, file: InputFile):
+        self.columns, self.source = columns, file.name
         self.id = id_column(schema, columns)
         self.carried = [field for field in columns.fields if field.name in schema.names]
-        self.absent = {field.name: None for field in columns.fields if field.name not in schema.names}
+        outside = partitions(file)
+        self.absent = {f.name: outside.get(f.name) for f in columns.fields if f.name not in schema.names}
         self.names = list(
             dict.fromkeys([columns.text, *([self.id] if self.id else []), *(f.name for f in self.carried)])
         )

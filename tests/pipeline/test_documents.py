@@ -424,6 +424,30 @@ def test_a_file_without_a_carried_column_gives_nulls(tmp_path):
     assert [item.metadata for item in found] == [{"n": 1}, {"n": None}, {"n": None}]
 
 
+def test_a_column_that_folders_name_can_be_carried(tmp_path):
+    for year, place in (("2023", "a%2Fb"), ("2024", "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / f"year={year}" / f"place={place}"
+        folder.mkdir(parents=True)
+        table(folder / "a.parquet", text=["table"])
+        lines(folder / "b.jsonl", {"text": "line"}, {"text": "line of its own", "place": "here"})
+        (folder / "c.txt").write_text("text")
+
+    found = documents(tmp_path, columns=Columns(carry=("year", "place")))
+
+    carried = [(item.metadata["year"], item.metadata["place"]) for item in found]
+    assert carried[:4] == [("2023", "a/b"), ("2023", "a/b"), ("2023", "here"), ("2023", "a/b")]
+    assert carried[4:] == [("2024", None), ("2024", None), ("2024", "here"), ("2024", None)]
+
+
+def test_a_partition_and_a_column_of_another_type_do_not_mix(tmp_path):
+    (tmp_path / "year=2023").mkdir()
+    table(tmp_path / "year=2023/a.parquet", text=["x"])
+    table(tmp_path / "b.parquet", text=["y"], year=[2024])
+
+    with pytest.raises(ValueError, match=r"column 'year' is int64 in .*make them one type"):
+        records(tmp_path, columns=Columns(carry=("year",)))
+
+
 def test_nanoseconds_are_cut_off(tmp_path):
     path = table(tmp_path / "a.parquet", text=["x"], when=pa.array([1_000_001_999], pa.timestamp("ns")))
 
