@@ -70,7 +70,7 @@ def _passed_over(found: dict[str, int]) -> list[tuple[str, str]]:
     files, folders = sum(endings.values()), found.get("folder", 0)
     listed = ", ".join(f"{ending} {count:,}" for ending, count in endings.items())
     said = [f"{files:,} file{'s' * (files != 1)} of other formats passed over: {listed}"] if files else []
-    said += [f"{folders:,} folder{'s' * (folders != 1)} named .* or _* passed over"] if folders else []
+    said += [f"{folders:,} folder{'s' * (folders != 1)} passed over (hidden, _*, or memory banks)"] if folders else []
     return [("other files", "; ".join(said))] if said else []
 
 

@@ -7,7 +7,6 @@ only config). Paths may be URIs. The order is the order of the arguments, and by
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.documents import Document, Rejected
+from pipeline.globs import is_glob, matching
 from pipeline.hub import load_splits
 from pipeline.misnamed import LOOKED_AT, holds_records
 from pipeline.unpack import TORN, open_unpacked
@@ -120,8 +120,8 @@ def _files_of(argument: str, roots: _Roots) -> Iterator[InputFile]:
         if not entry.is_folder and format_of(entry.name)[0] == IGNORED:
             raise ValueError(f"{argument} is no format that can be read: wanted {READABLE}")
         yield from _below(entry, argument, entry.name, roots)
-    elif _is_glob(argument):
-        for entry, name in _glob(uri):
+    elif is_glob(argument):
+        for entry, name in matching(uri):
             yield from _below(entry, argument, name, roots)
     else:
         raise FileNotFoundError(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
@@ -193,11 +193,17 @@ def _below(entry: storage.Entry, argument: str, name: str, roots: _Roots) -> Ite
 
 
 def _is_entered(folder: storage.Entry, passed: list[storage.Entry]) -> bool:
-    """Folders that writers keep their own things in are passed over, and remembered."""
-    if folder.name.startswith((".", "_")):
+    """Folders that writers keep their own things in are passed over, and remembered; so are memory banks."""
+    if folder.name.startswith((".", "_")) or _is_bank(folder):
         passed.append(folder)
         return False
     return True
+
+
+def _is_bank(folder: storage.Entry) -> bool:
+    """Looked for on a disk only: on an object store it would cost requests for every folder."""
+    marks = ("_delta_log", "_codec")
+    return not storage.is_remote(folder.uri) and all(storage.exists(storage.join(folder.uri, mark)) for mark in marks)
 
 
 def _input_file(entry: storage.Entry, name: str, text: str | None) -> InputFile:
@@ -252,50 +258,6 @@ def _check_encodable(uri: str) -> None:
         uri.encode()
     except UnicodeEncodeError:
         raise ValueError(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
-
-
-def _is_glob(argument: str) -> bool:
-    return any(
-        sign in argument.partition("?")[0] if storage.is_remote(argument) else sign in argument for sign in "*?["
-    )
-
-
-def _glob(uri: str) -> Iterator[tuple[storage.Entry, str]]:
-    """What matches, with the name from the first component that holds a wildcard on, as a shell's expansion has it."""
-    path, mark, query = uri.partition("?") if storage.is_remote(uri) else (uri, "", "")
-    parts = path.split("/")
-    first = _first_wildcard(parts, mark + query)
-    base = ("/".join(parts[:first]) or "/") + mark + query
-    if storage.exists(base):
-        yield from _matches(base, parts[first:], "", enter_matches="**" not in parts)
-
-
-def _first_wildcard(parts: list[str], query: str) -> int:
-    """A folder that is there under the very name, `[drafts]`, is meant by it."""
-    for i, part in enumerate(parts):
-        if _is_glob(part) and not storage.exists("/".join(parts[: i + 1]) + query):
-            return i
-    raise AssertionError("the whole argument is there, and so no glob")
-
-
-def _matches(folder: str, parts: list[str], name: str, enter_matches: bool) -> Iterator[tuple[storage.Entry, str]]:
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        yield from _matches(folder, rest or ["*"], name, enter_matches)
-    for entry in storage.entries(folder):
-        here = f"{name}/{entry.name}" if name else entry.name
-        if part == "**":
-            if entry.is_folder and not entry.name.startswith((".", "_")):
-                yield from _matches(entry.uri, parts, here, enter_matches)
-        elif entry.name == part or _fits(entry.name, part):
-            if rest and entry.is_folder:
-                yield from _matches(entry.uri, rest, here, enter_matches)
-            elif not rest and (enter_matches or not entry.is_folder):
-                yield entry, here
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) and not (name.startswith(".") and pattern[0] in "*?[")
 
 
 def _hub_files(argument: str, roots: _Roots) -> Iterator[InputFile]:

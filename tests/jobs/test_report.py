@@ -60,7 +60,8 @@ def test_json_is_one_line_with_the_failures(capsys):
 
 def test_files_of_other_formats_are_counted_by_ending(capsys):
     print_encoded(result(passed_over={".csv": 1000, "folder": 2, "hidden": 1}), as_json=False)
-    said = "1,001 files of other formats passed over: .csv 1,000, hidden 1; 2 folders named .* or _* passed over"
+    said = "1,001 files of other formats passed over: .csv 1,000, hidden 1; "
+    said += "2 folders passed over (hidden, _*, or memory banks)"
     assert f"other files  {said}\n" in capsys.readouterr().out
     print_encoded(result(passed_over={".csv": 1}), as_json=True)
     assert json.loads(capsys.readouterr().out)["passed_over"] == {".csv": 1}

@@ -9,7 +9,9 @@ import lzma
 import os
 
 import pytest
+from banks import IDENTITY
 
+from pipeline.bank import Bank
 from pipeline.corpus import Corpus, corpus_files
 from pipeline.documents import Columns, Document, Rejected
 from pipeline.plan import plan_corpus
@@ -81,6 +83,15 @@ def test_what_is_passed_over_is_counted_by_its_ending(docs):
         ".html": 1,
     }
     assert ids(read(docs)) == ["docs/sub/t.txt"]
+
+
+def test_a_bank_inside_the_corpus_is_no_part_of_it(docs):
+    (docs / "a.txt").write_text("a text")
+    (docs / "codec").mkdir()
+    Bank.create(docs / "bank", IDENTITY, codec=docs / "codec")
+    (docs / "bank/_codec").mkdir(exist_ok=True)
+    (docs / "bank/part-1.parquet").write_text("rows")
+    assert planned(docs).counts.passed_over == {"folder": 1} and ids(read(docs)) == ["docs/a.txt"]
 
 
 def test_a_json_file_that_is_named_is_read_whatever_it_holds(docs):
