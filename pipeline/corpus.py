@@ -51,8 +51,8 @@ class InputFile:
     compression: str  # "", ".gz", ".zst", ".bz2" or ".xz"
     size: int
     mtime_ns: int
-    spool: str = ""  # where its bytes lie in frames that can be read from any byte on, if they do: pipeline/spool.py
     ctime_ns: int = 0  # 0 on an object store
+    spool: str = ""  # where its bytes lie in frames that can be read from any byte on, if they do: pipeline/spool.py
 
     @property
     def ending(self) -> str:

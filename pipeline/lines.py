@@ -32,13 +32,13 @@ def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
 
     A file that holds no lines at all is one rejection.
     """
-    fault = _misnamed(span)
-    if fault is not None:
-        yield Located(reject(span.file.name, MADE, fault, None), 1, 0)
-        return
     id_column, outside = _id_column(span.file, columns), partitions(span.file)
     length = math.inf if span.length is None else span.length
     with open_unpacked(span.file) as stream:
+        fault = None if span.first else _misnamed(stream, span.file)  # nothing of such a file is read further down
+        if fault is not None:
+            yield Located(reject(span.file.name, MADE, fault, None), 1, 0)
+            return
         number, offset = span.first, span.offset
         for line, size in _lines(stream, offset, length):
             number, offset = number + 1, offset + size
@@ -70,13 +70,15 @@ def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
     return judge(text, file.name, {field.name: outside.get(field.name) for field in columns.fields}, file.name)
 
 
-def _misnamed(span: Span) -> str | None:
-    """Why the file is none of lines, told where its first line is read: nothing of such a file is read further down."""
-    if span.first:
-        return None
+def _misnamed(stream: BinaryIO, file: InputFile) -> str | None:
+    """Why the file is none of lines, if its first bytes say so; the stream stays at its start."""
     try:
-        with open_unpacked(span.file) as stream:
-            return no_lines(stream.read(LOOKED_AT))
+        if file.compression:  # goes forward only
+            with open_unpacked(file) as another:
+                return no_lines(another.read(LOOKED_AT))
+        start = stream.read(LOOKED_AT)
+        stream.seek(0)
+        return no_lines(start)
     except TORN:
         return None
 

@@ -55,7 +55,7 @@ def found_a_guess(work: Work, options: EncodeOptions) -> float:
 
 
 def _is_cheap(unit: Unit) -> bool:
-    unpacked = max((span.offset for span in unit.spans if span.file.compression), default=0)
+    unpacked = max((span.offset for span in unit.spans if span.file.compression and not span.file.spool), default=0)
     return unit.planned_chunks <= CHEAP_CHUNKS and unpacked <= CHEAP_BYTES
 
 
