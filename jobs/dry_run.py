@@ -44,6 +44,7 @@ class Estimate:
     replaced: int
     duplicates: int
     rejected: int
+    passed_over: dict[str, int]  # files of other formats in folders, by ending
     chunks: int  # estimated from the sample, as everything below is
     tokens: int
     bytes: int
@@ -79,6 +80,7 @@ def run_dry(job: EncodeJob) -> Estimate:
             unit_chunks=unit_chunks(job, folder, gpus=gpus),
             folder=storage.join(uri, PLAN),
             scratch=scratch,
+            by_content=job.settings.check == "content",
         )
         work = _work(plan, bank, job)
         options = encode_options(job, uri, folder, plan.columns, exact, cluster, gpus=gpus)
@@ -133,6 +135,7 @@ def _estimate(
         replaced=counts.changed,
         duplicates=plan.counts.duplicates,
         rejected=counts.rejected,
+        passed_over=plan.counts.passed_over,
         chunks=chunks,
         tokens=sample.scaled(sample.tokens, counts.chunks),
         bytes=round(chunks * _row_bytes(bank, sample, options)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.cluster import Cluster, Session
 from jobs.encode_job import (
@@ -31,6 +31,7 @@ from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
+from pipeline.sample import found_a_guess
 from pipeline.spool import remove_spools
 from pipeline.stalled import Patience
 from pipeline.summary import Summary, Tally, summarise
@@ -42,6 +43,7 @@ class EncodeResult:
     failures: tuple[tuple[str, str], ...]  # (unit id, reason)
     bank: str
     codec: str  # its identity
+    passed_over: dict[str, int] = field(default_factory=dict)  # files of other formats in folders, by ending
 
     @property
     def complete(self) -> bool:
@@ -70,6 +72,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             job.columns,
             unit_chunks=unit_chunks(job, folder, gpus=gpus),
             folder=storage.join(uri, PLAN),
+            by_content=settings.check == "content",
         )
         bank = _bank(uri, folder, identity, plan)
         work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
@@ -93,7 +96,7 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         start_up_seconds=began - started,
         price_per_hour=settings.price_per_hour,
     )
-    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash)
+    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash, plan.counts.passed_over)
 
 
 def _encode(
@@ -107,8 +110,9 @@ def _encode(
     as_json: bool,
 ) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
-    progress = Progress(work.counts.chunks, as_json=as_json)
-    began, ledger, forecast = None, RemoteLedger(), Forecast(work.counts.chunks)
+    forecast = Forecast(work.counts.chunks, found_a_guess(work, options))
+    progress = Progress(forecast.chunks, as_json=as_json)
+    began, ledger = None, RemoteLedger()
     patience = Patience(settings.stall_minutes, ledger.under_way)
     watch.started(options)
 

@@ -17,9 +17,10 @@ def print_encoded(result: EncodeResult, *, as_json: bool) -> None:
     """The summary on stdout; what was left out on stderr."""
     if as_json:
         failures = [{"unit": unit, "reason": reason} for unit, reason in result.failures]
-        emit({"event": "summary", "bank": result.bank, **result.summary.as_dict(), "failures": failures})
+        left_out = {"passed_over": result.passed_over, "failures": failures}
+        emit({"event": "summary", "bank": result.bank, **result.summary.as_dict(), **left_out})
         return
-    table([("bank", result.bank), *_rows(result.summary)])
+    table([("bank", result.bank), *_rows(result.summary), *_passed_over(result.passed_over)])
     if result.summary.rejected:
         print(f"{result.summary.rejected} rejected: see {result.bank}/_rejected/", file=sys.stderr)
     if lost := result.summary.recalled - result.summary.recalled_exactly:
@@ -44,6 +45,7 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
         ("units", f"{e.units:,} to encode"),
         ("documents", f"{e.documents:,} to encode, {e.held:,} held already, {e.replaced:,} to be replaced"),
         ("left out", f"{e.rejected:,} rejected, {e.duplicates:,} duplicates"),
+        *_passed_over(e.passed_over),
     ]
     if not e.chunks:
         return rows
@@ -69,6 +71,16 @@ def _recall(s: Summary) -> str:
     if not s.recalled:
         return "every chunk has its patch; none was recalled to see: `nextmem verify` does"
     return f"exact in {s.recalled_exactly:,} of {s.recalled:,} rows that were recalled to see"
+
+
+def _passed_over(found: dict[str, int]) -> list[tuple[str, str]]:
+    """What lies in the corpus' folders and is of no format that is read."""
+    endings = {ending: count for ending, count in found.items() if ending != "folder"}
+    files, folders = sum(endings.values()), found.get("folder", 0)
+    listed = ", ".join(f"{ending} {count:,}" for ending, count in endings.items())
+    said = [f"{files:,} file{'s' * (files != 1)} of other formats passed over: {listed}"] if files else []
+    said += [f"{folders:,} folder{'s' * (folders != 1)} passed over (hidden, _*, or memory banks)"] if folders else []
+    return [("other files", "; ".join(said))] if said else []
 
 
 def _rows(s: Summary) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ class EncodeSettings:
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     draft_rows: int = 16  # that the encoders recall of their first units, to say "exact" of; 0: none
+    check: str = "listing"  # what an input file is known by: size and times; or "content", a hash of its bytes
     commit_seconds: float = 5.0
     stall_minutes: float = 60.0  # without anything encoded or committed, after which the job ends with an error
     price_per_hour: float | None = None  # of one worker, for the cost in the summary
@@ -33,6 +34,8 @@ class EncodeSettings:
     def __post_init__(self):
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
+        if self.check not in ("listing", "content"):
+            raise ValueError(f"check is {self.check!r}; it must be listing or content")
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

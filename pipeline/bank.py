@@ -23,6 +23,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline import log
 from pipeline.columns import require_same_columns, table_schema
+from pipeline.enclosing import refuse_inside_a_table
 from pipeline.folder import Folder, folder_hash
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of
@@ -61,6 +62,7 @@ class Bank:
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
         folder, schema = Folder(uri), table_schema(metadata_fields)
+        _ = folder.table_uri  # refuses a place before anything is put there
         _refuse_foreign_files(folder)
         place = CODEC if codec is None else f"{CODEC}/{folder_hash(codec)}"
         if codec is not None:
@@ -83,7 +85,7 @@ class Bank:
         if folder.is_local and os.path.isfile(folder.uri):
             raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
-            return cls(folder, DeltaTable(folder.uri, version=version, storage_options=folder.storage_options))
+            return cls(folder, DeltaTable(folder.table_uri, version=version, storage_options=folder.storage_options))
         except TableNotFoundError as error:
             raise FileNotFoundError(
                 f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
@@ -117,7 +119,7 @@ class Bank:
             return set()
         live = set(self.files())
         if self.version != self.sorted_until:
-            known = DeltaTable(self.folder.uri, self.sorted_until, self.folder.storage_options)
+            known = DeltaTable(self.folder.table_uri, self.sorted_until, self.folder.storage_options)
             self._elsewhere |= live - set(live_files(known))
             self.sorted_until = self.version
         return self._elsewhere & live
@@ -267,7 +269,7 @@ def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, pl
     """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
     try:
         DeltaTable.create(
-            folder.uri,
+            folder.table_uri,
             schema,
             configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
             storage_options=folder.storage_options,
@@ -295,6 +297,7 @@ def _refuse_foreign_files(folder: Folder) -> None:
     """A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's."""
     if folder.names(log.LOG):
         raise FileExistsError(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
+    refuse_inside_a_table(folder.uri, "a bank")
     others = [name for name in folder.names() if not name.startswith((".", "_"))]
     if others:
         raise FileExistsError(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")

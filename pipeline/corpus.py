@@ -7,18 +7,22 @@ only config). Paths may be URIs. The order is the order of the arguments, and by
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline import storage
-from pipeline.documents import Document, Rejected, one_line
+from pipeline.documents import Document, Rejected
+from pipeline.globs import is_glob, matching
+from pipeline.hub import load_splits
+from pipeline.misnamed import LOOKED_AT, holds_records
+from pipeline.unpack import TORN, open_unpacked
 
 PARQUET, JSONL, TEXT, ARROW, IGNORED = "parquet", "jsonl", "text", "arrow", "ignored"
+LINK = "link"  # one whose target is gone
 
 _FORMATS = {
     ".parquet": PARQUET,
@@ -27,12 +31,14 @@ _FORMATS = {
     ".jsonlines": JSONL,
     ".json-lines": JSONL,
     ".ndjson": JSONL,
+    ".json": JSONL,  # in a folder only where it holds lines (_holds_lines)
     ".txt": TEXT,
     ".md": TEXT,
     ".arrow": ARROW,
 }
-_COMPRESSED = (".gz", ".zst")
-READABLE = ".parquet, .jsonl, .txt, .md (the last three also .gz or .zst), .arrow"
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+_OF_DATASETS = ("dataset_info.json", "dataset_dict.json", "state.json")  # stand beside what save_to_disk writes
+READABLE = ".parquet, .jsonl, .json of lines, .txt, .md (the last four also .gz, .zst, .bz2 or .xz), .arrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,20 @@ class InputFile:
 
     uri: str
     name: str  # the path a person knows it by: from the argument's own base name on, `notes/2024/a.txt`
-    format: str  # PARQUET, JSONL, TEXT, ARROW, or IGNORED for a file in a folder that is none of them
-    compression: str  # "", ".gz" or ".zst"
+    format: str  # PARQUET, JSONL, TEXT, ARROW; in a folder also LINK, and IGNORED for what is none of them
+    compression: str  # "", ".gz", ".zst", ".bz2" or ".xz"
     size: int
     mtime_ns: int
+    ctime_ns: int = 0  # 0 on an object store
     spool: str = ""  # where its bytes lie in frames that can be read from any byte on, if they do: pipeline/spool.py
+
+    @property
+    def ending(self) -> str:
+        """By what an ignored file or folder is counted: `.csv`, `hidden`, `folder`, `no ending`."""
+        base = self.name.rstrip("/").rpartition("/")[2]
+        if self.name.endswith("/"):
+            return "folder"
+        return "hidden" if base.startswith(".") else os.path.splitext(base.lower())[1] or "no ending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +87,23 @@ class Corpus:
     """The input files of some CORPUS arguments, listed anew each time it is iterated."""
 
     arguments: tuple[str, ...]
+    text: str = "text"  # the text column
 
     def __iter__(self) -> Iterator[InputFile]:
-        return corpus_files(self.arguments)
+        return corpus_files(self.arguments, self.text)
 
 
-def corpus_files(arguments: Sequence[str]) -> Iterator[InputFile]:
+def corpus_files(arguments: Sequence[str], text: str = "text") -> Iterator[InputFile]:
     """Every file of the corpus in order. Memory does not grow with a folder's files.
+
+    A .json file found in a folder is read where its first line is an object with the column `text`.
 
     Raises FileNotFoundError (no such path, a glob that matches nothing, a folder without a readable file), ValueError
     (an extension nobody reads, two arguments of one name or one inside the other, a dataset that cannot be loaded).
     """
     if not arguments:
         raise ValueError("no corpus was given: name files, folders, globs or hf:NAME")
-    roots = _Roots()
+    roots = _Roots(text)
     for argument in arguments:
         yield from _at_least_one(argument, _files_of(argument, roots))
 
@@ -97,11 +115,13 @@ def _files_of(argument: str, roots: _Roots) -> Iterator[InputFile]:
     uri = storage.absolute(argument)
     if storage.exists(uri):
         entry = storage.stat(uri)
+        if entry.leads_to is not None:
+            raise FileNotFoundError(f"{argument} is a link, and {entry.leads_to}, where it leads to, is gone")
         if not entry.is_folder and format_of(entry.name)[0] == IGNORED:
             raise ValueError(f"{argument} is no format that can be read: wanted {READABLE}")
         yield from _below(entry, argument, entry.name, roots)
-    elif _is_glob(argument):
-        for entry, name in _glob(uri):
+    elif is_glob(argument):
+        for entry, name in matching(uri):
             yield from _below(entry, argument, name, roots)
     else:
         raise FileNotFoundError(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
@@ -121,7 +141,8 @@ def format_of(name: str) -> tuple[str, str]:
 class _Roots:
     """What the arguments begin at, so that no file is read twice and no two have one name."""
 
-    def __init__(self):
+    def __init__(self, text: str):
+        self.text = text  # the text column
         self.by_uri: dict[str, str] = {}
         self.by_name: dict[str, str] = {}
         self.above: dict[str, str] = {}  # every folder around a root
@@ -148,31 +169,71 @@ class _Roots:
 
 
 def _at_least_one(argument: str, files: Iterator[InputFile]) -> Iterator[InputFile]:
-    readable = ignored = 0
+    readable = ignored = links = 0
     for file in files:
-        readable, ignored = readable + (file.format != IGNORED), ignored + (file.format == IGNORED)
+        readable, ignored = readable + (file.format not in (IGNORED, LINK)), ignored + (file.format == IGNORED)
+        links += file.format == LINK
         yield file
     if not readable:
         found = f"{ignored} files of other formats" if ignored else "no file"
+        found += f" and {links} links whose targets are gone" if links else ""
         raise FileNotFoundError(f"{argument} holds nothing that can be read: found {found}, wanted {READABLE}")
 
 
 def _below(entry: storage.Entry, argument: str, name: str, roots: _Roots) -> Iterator[InputFile]:
     roots.add(entry.uri, name, argument)
     if not entry.is_folder:
-        yield _input_file(entry, name)
+        yield _input_file(entry, name, None if entry.uri == storage.absolute(argument) else roots.text)
         return
-    for found in storage.listing(entry.uri, enter=lambda folder: not folder.name.startswith((".", "_"))):
-        yield _input_file(found, name + "/" + _relative(entry.uri, found.uri))
+    passed: list[storage.Entry] = []
+    for found in storage.listing(entry.uri, enter=lambda folder: _is_entered(folder, passed)):
+        yield _input_file(found, name + "/" + _relative(entry.uri, found.uri), roots.text)
+    for folder in passed:
+        yield InputFile(folder.uri, f"{name}/{_relative(entry.uri, folder.uri)}/", IGNORED, "", 0, 0)
 
 
-def _input_file(entry: storage.Entry, name: str) -> InputFile:
+def _is_entered(folder: storage.Entry, passed: list[storage.Entry]) -> bool:
+    """Folders that writers keep their own things in are passed over, and remembered; so are memory banks."""
+    if folder.name.startswith((".", "_")) or _is_bank(folder):
+        passed.append(folder)
+        return False
+    return True
+
+
+def _is_bank(folder: storage.Entry) -> bool:
+    """Looked for on a disk only: on an object store it would cost requests for every folder."""
+    marks = ("_delta_log", "_codec")
+    return not storage.is_remote(folder.uri) and all(storage.exists(storage.join(folder.uri, mark)) for mark in marks)
+
+
+def _input_file(entry: storage.Entry, name: str, text: str | None) -> InputFile:
+    """`text`: the column by which a .json file of records is known from others; None for a file that was named."""
     _check_encodable(entry.uri)
     kind, compression = format_of(entry.name)
-    if kind == ARROW:
+    if entry.leads_to is not None:
+        lost = kind != IGNORED or not (entry.name.startswith(".") or os.path.splitext(entry.name)[1])
+        kind = LINK if lost else IGNORED
+    elif kind == ARROW:
         saved = _saved_files(storage.parent(entry.uri))
         kind = ARROW if saved is None or entry.name in saved else IGNORED
-    return InputFile(entry.uri, name, kind, compression, entry.size, entry.mtime_ns)
+    file = InputFile(entry.uri, name, kind, compression, entry.size, entry.mtime_ns, entry.ctime_ns)
+    read = text is None or not _is_json(entry.name) or _holds_lines(file, text)
+    return file if read else replace(file, format=IGNORED)
+
+
+def _is_json(name: str) -> bool:
+    stem, compression = os.path.splitext(name.lower())
+    return (stem if compression in _COMPRESSED else name.lower()).endswith(".json")
+
+
+def _holds_lines(file: InputFile, text: str) -> bool:
+    if file.format != JSONL or file.name.rpartition("/")[2] in _OF_DATASETS:
+        return file.format == LINK
+    try:
+        with open_unpacked(file) as stream:
+            return holds_records(stream.read(LOOKED_AT), text)
+    except TORN:
+        return True  # to be rejected by name
 
 
 @lru_cache(maxsize=4)
@@ -199,59 +260,14 @@ def _check_encodable(uri: str) -> None:
         raise ValueError(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
 
 
-def _is_glob(argument: str) -> bool:
-    return any(
-        sign in argument.partition("?")[0] if storage.is_remote(argument) else sign in argument for sign in "*?["
-    )
-
-
-def _glob(uri: str) -> Iterator[tuple[storage.Entry, str]]:
-    """What matches, with the name from the first component that holds a wildcard on, as a shell's expansion has it."""
-    path, _, query = uri.partition("?") if storage.is_remote(uri) else (uri, "", "")
-    parts = path.split("/")
-    first = next(i for i, part in enumerate(parts) if _is_glob(part))
-    base = ("/".join(parts[:first]) or "/") + (f"?{query}" if query else "")
-    if storage.exists(base):
-        yield from _matches(base, parts[first:], "", enter_matches="**" not in parts)
-
-
-def _matches(folder: str, parts: list[str], name: str, enter_matches: bool) -> Iterator[tuple[storage.Entry, str]]:
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        yield from _matches(folder, rest or ["*"], name, enter_matches)
-    for entry in storage.entries(folder):
-        here = f"{name}/{entry.name}" if name else entry.name
-        if part == "**":
-            if entry.is_folder and not entry.name.startswith((".", "_")):
-                yield from _matches(entry.uri, parts, here, enter_matches)
-        elif fnmatch.fnmatchcase(entry.name, part) and not (entry.name.startswith(".") and part[0] in "*?["):
-            if rest and entry.is_folder:
-                yield from _matches(entry.uri, rest, here, enter_matches)
-            elif not rest and (enter_matches or not entry.is_folder):
-                yield entry, here
-
-
 def _hub_files(argument: str, roots: _Roots) -> Iterator[InputFile]:
     """The Arrow files into which `datasets` downloads; workers on other machines need the same HF_HOME."""
     place, _, config = argument.removeprefix("hf:").partition(":")
     name, _, revision = place.partition("@")
     config, _, split = config.partition(":")
-    for split_name, dataset in _load_dataset(argument, name, config or None, revision or None, split).items():
+    for split_name, dataset in load_splits(argument, name, config or None, revision or None, split).items():
         for cached in dataset.cache_files:
             entry = storage.stat(cached["filename"])
             label = f"{name}/{split_name}/{entry.name}"
             roots.add(entry.uri, label, argument)
             yield InputFile(entry.uri, label, ARROW, "", entry.size, entry.mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _load_dataset(argument: str, name: str, config: str | None, revision: str | None, split: str) -> dict:
-    from datasets import load_dataset
-
-    try:
-        splits = load_dataset(name, config, revision=revision)
-    except (FileNotFoundError, ConnectionError, ValueError) as error:
-        raise ValueError(f"{argument} could not be loaded: {one_line(error)}") from error
-    if split and split not in splits:
-        raise ValueError(f"{argument}: there is no split {split!r}; found {', '.join(splits)}. Slices are not taken")
-    return {split: splits[split]} if split else dict(splits)

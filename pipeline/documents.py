@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import schema
+from pipeline.ids import id_fault, id_text
 
 EXCERPT_CHARS = 200
 READER, ENCODER = "reader", "encoder"
@@ -25,7 +26,7 @@ class Columns:
     """Which columns of a table or JSONL file mean what. `ValueError` for a choice no bank can hold."""
 
     text: str = "text"
-    id: str | None = None  # None: a column named `id` where a file has one, else ids are made; "": ids are always made
+    id: str | None = None  # None: a column `id` where a file has one, else ids are made; "": ids are always made
     carry: tuple[str, ...] = ()  # the user's own columns, carried into the bank
     fields: tuple[pa.Field, ...] = ()  # the Arrow field of each carried column, once `metadata_fields` knows them
 
@@ -90,9 +91,9 @@ def judge(text: Any, raw_id: Any, metadata: dict[str, Any], source: str) -> Docu
         return reject(
             source, raw_id, f"text holds a lone surrogate at character {error.start}: not valid Unicode", text
         )
-    doc_id = doc_hash if raw_id is MADE else _id_of(raw_id)
+    doc_id = doc_hash if raw_id is MADE else id_text(raw_id)
     if doc_id is None:
-        return reject(source, raw_id, _id_fault(raw_id), text)
+        return reject(source, raw_id, id_fault(raw_id), text)
     for name, value in metadata.items():
         if value.__class__ is Unfit:
             return reject(source, doc_id, f"column {name!r}: {value.reason}", text)
@@ -100,7 +101,7 @@ def judge(text: Any, raw_id: Any, metadata: dict[str, Any], source: str) -> Docu
 
 
 def reject(source: str, raw_id: Any, reason: str, found: Any, *, by: str = READER) -> Rejected:
-    doc_id = None if raw_id is MADE else _id_of(raw_id)
+    doc_id = None if raw_id is MADE else id_text(raw_id)
     return Rejected(source, doc_id, one_line(reason), excerpt(found), by)
 
 
@@ -117,23 +118,6 @@ def one_line(message: object) -> str:
     return re.sub(r"\s+", " ", excerpt(str(message))).strip()
 
 
-def _id_of(raw_id: Any) -> str | None:
-    if raw_id.__class__ is int:
-        return str(raw_id)
-    if raw_id.__class__ is not str or not raw_id or raw_id.isspace():
-        return None
-    return raw_id if raw_id.isascii() or is_unicode(raw_id) else None
-
-
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold it: JSON may spell half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _text_fault(text: Any) -> str:
     match text:
         case None:
@@ -143,16 +127,6 @@ def _text_fault(text: Any) -> str:
         case bytes():
             return "text is not valid UTF-8"
     return f"text is {kind_of(text)}: wanted a string"
-
-
-def _id_fault(raw_id: Any) -> str:
-    if raw_id is None:
-        return "id is null or missing"
-    if isinstance(raw_id, str):
-        return "id is not valid Unicode" if raw_id.strip() else "id is empty"
-    if isinstance(raw_id, bytes):
-        return "id is not valid UTF-8"
-    return f"id is {kind_of(raw_id)}: wanted a string or an integer"
 
 
 def kind_of(value: Any) -> str:

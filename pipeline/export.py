@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.bank import Bank
+from pipeline.enclosing import refuse_inside_a_table
 from pipeline.folder import Folder
 from pipeline.identity import CodecIdentity
 from pipeline.schema import EMBEDDING
 from pipeline.unit_file import parquet_files
 
 PROPERTY = b"nextmem.identity"
+DATA = "data"  # nothing but the rows: Polars opens no folder that holds a file of another kind
+ABOUT = "__about__"  # pyarrow, pandas and DuckDB pass over names with one underscore, `datasets` over those with two
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,21 @@ class Exported:
 
 
 def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
-    """Write OUT/part-*.parquet (each at most 128 MB), OUT/bank.json and OUT/README.md: all of it or nothing.
+    """Write OUT/data/part-*.parquet (each at most 128 MB), and OUT/__about__/ with bank.json and README.md; all of it
+    or nothing.
 
-    Streams: one file in memory at a time. Raises FileExistsError for a folder that holds anything. On an object store
-    OUT/bank.json comes last: where it is, the rest is.
+    Streams: one file in memory at a time. Raises FileExistsError for a file, for a folder that holds anything, and for
+    one inside a bank. On an object store __about__/bank.json comes last: where it is, the rest is.
     """
-    if storage.is_remote(os.fspath(out_dir)):
-        return _export_remote(bank, Folder(out_dir))
-    out = Path(out_dir).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    uri = storage.absolute(os.fspath(out_dir))
+    refuse_inside_a_table(uri, "an export")
+    if storage.exists(uri) and not storage.stat(uri).is_folder:
+        raise FileExistsError(f"{uri} is a file, and an export is a folder: name another one")
+    return _export_remote(bank, Folder(uri)) if storage.is_remote(uri) else _export_local(bank, Path(uri))
+
+
+def _export_local(bank: Bank, out: Path) -> Exported:
+    if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty: export into a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -65,7 +74,7 @@ def _export_remote(bank: Bank, out: Folder) -> Exported:
     try:
         return _write(bank, out)
     except BaseException:
-        for name in out.names():
+        for name in out.names(recursive=True):
             out.remove(name)
         raise
 
@@ -82,17 +91,17 @@ def _write(bank: Bank, folder: Folder) -> Exported:
     schema = export_schema(bank)
     files, size = [], 0
     for number, content in enumerate(parquet_files(schema, _fixed(bank, schema))):
-        files.append(f"part-{number:05d}.parquet")
+        files.append(f"{DATA}/part-{number:05d}.parquet")
         folder.put(files[-1], content)
         size += content.size
     if not files:
-        files = ["part-00000.parquet"]  # columns without rows open everywhere; no file at all is an error
+        files = [f"{DATA}/part-00000.parquet"]  # columns without rows open everywhere; no file at all is an error
         pq.write_table(schema.empty_table(), empty := pa.BufferOutputStream())
         folder.put(files[0], empty.getvalue())
     about = {"bank": bank.folder.uri, "version": bank.version, "rows": bank.count(), "files": files}
     about |= {"codec": asdict(bank.identity), "columns": {field.name: str(field.type) for field in schema}}
-    folder.put("README.md", _readme(bank.identity).encode())
-    folder.put("bank.json", (json.dumps(about, indent=2) + "\n").encode())
+    folder.put(f"{ABOUT}/README.md", _readme(bank.identity).encode())
+    folder.put(f"{ABOUT}/bank.json", (json.dumps(about, indent=2) + "\n").encode())
     return Exported(tuple(files), bank.count(), size)
 
 
@@ -107,10 +116,13 @@ def _fixed(bank: Bank, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 def _readme(codec: CodecIdentity) -> str:
     return f"""# Exported memory bank
 
-One row is one chunk of at most 128 tokens. `bank.json` names the codec and every column's type.
+One row is one chunk of at most 128 tokens. The folder `data/` beside this one holds nothing but the rows, so anything
+that reads Parquet opens it as a folder, or as `data/*.parquet`:
 
-    from datasets import load_dataset
-    rows = load_dataset("parquet", data_files="part-*.parquet", split="train")
+    pandas.read_parquet("data")        polars.read_parquet("data")        pyarrow.dataset.dataset("data")
+    datasets.load_dataset("parquet", data_dir="data", split="train")      duckdb.sql("from 'data/*.parquet'")
+
+All but Polars open the folder around it as well. `bank.json` names the codec and every column's type.
 
 | column | what it is |
 |---|---|

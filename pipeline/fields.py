@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline.corpus import IGNORED, JSONL, TEXT, InputFile
+from pipeline.corpus import IGNORED, JSONL, LINK, TEXT, InputFile
 from pipeline.documents import Columns, kind_of, one_line
-from pipeline.lines import objects
-from pipeline.tables import table_schema
+from pipeline.lines import objects, unusable_ids
+from pipeline.partitions import partitions
+from pipeline.tables import id_column_fault, table_schema
 
 SAMPLE_LINES = 1000  # of each JSONL file, to find the carried columns and their types
 NAME_LINES = 20  # of each JSONL file where only the names matter
@@ -28,17 +29,18 @@ def settled(files: Iterable[InputFile], columns: Columns) -> Columns:
 def metadata_fields(files: Iterable[InputFile], columns: Columns) -> tuple[pa.Field, ...]:
     """The Arrow field of each carried column, looking at every table's schema and each JSONL file's first lines.
 
-    `files` is iterated once, or twice if the first lines did not give a carried column its type. ValueError if every
-    file lacks the text column or the id column, if none has a carried one, if two files disagree about its type.
+    `files` is iterated once, or twice if the first lines lacked a column or gave a carried one no type. ValueError if
+    every file lacks the text column or the id column, if none has a carried one, if two files disagree about its type,
+    if a column `id` that nobody named holds what cannot be an id.
     """
     survey = _Survey(columns)
     for file in files:
         survey.add(file, SAMPLE_LINES if columns.carry else NAME_LINES)
-    survey.check_columns()
-    if survey.lines and not survey.types.keys() >= set(columns.carry):
+    if survey.lines and survey.is_incomplete():
         for file in files:
             if file.format == JSONL:
                 survey.add(file, None)
+    survey.check_columns()
     survey.check_carried()
     return tuple(pa.field(name, survey.types.get(name) or pa.string()) for name in columns.carry)
 
@@ -55,16 +57,31 @@ class _Survey:
         self.having = {name: 0 for name in (columns.text, columns.id) if name}
 
     def add(self, file: InputFile, limit: int | None) -> None:
+        named = {name: pa.string() for name in partitions(file) if name in self.columns.carry}
         if file.format == TEXT:
             self.texts += 1
+            self._add_columns(file, named)
         elif file.format == JSONL:
             self.lines += 1
-            self._add_columns(file, _types_of_lines(file, self.columns, limit))
-        elif file.format != IGNORED:
+            self._require_ids(file, unusable_ids(file) if self.columns.id is None else None)
+            self._add_columns(file, named | _types_of_lines(file, self.columns, limit))
+        elif file.format not in (IGNORED, LINK):
             self.tables += 1
             schema = table_schema(file)
             if schema is not None:
-                self._add_columns(file, {field.name: field.type for field in schema})
+                self._require_ids(file, id_column_fault(schema, self.columns) if self.columns.id is None else None)
+                self._add_columns(file, named | {field.name: field.type for field in schema})
+
+    def _require_ids(self, file: InputFile, fault: str | None) -> None:
+        """Ids that are of no use: made ones in their place would never find a changed text again."""
+        if fault is not None:
+            raise ValueError(
+                f"{file.name}: {fault}. Name another column by --id-column, or say --id-column '' to have ids made of "
+                "the texts"
+            )
+
+    def is_incomplete(self) -> bool:
+        return not all(self.having.values()) or not self.types.keys() >= set(self.columns.carry)
 
     def check_columns(self) -> None:
         """The text column, and an id column that was named, must stand in some file."""

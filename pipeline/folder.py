@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pipeline import s3, storage
+from pipeline.table_uri import table_uri
 
 CONNECTIONS = 16  # requests at once, where many small ones are to be made
 
@@ -37,6 +38,11 @@ class Folder:
         if self._filesystem is None:
             self._filesystem = fs.SubTreeFileSystem(*reversed(storage.resolve(self.uri)))
         return self._filesystem
+
+    @property
+    def table_uri(self) -> str:
+        """The folder as delta-rs is told it. ValueError for one that it would take for another (table_uri.py)."""
+        return table_uri(self.uri)
 
     @property
     def storage_options(self) -> dict[str, str] | None:

@@ -11,8 +11,9 @@ from pipeline.units import Unit
 class Forecast:
     """The plan's estimate, times what finished units held over what the plan had guessed for them."""
 
-    def __init__(self, chunks: int):
-        """`chunks`: of all units, as planned."""
+    def __init__(self, chunks: int, found_a_guess: float = 1.0):
+        """`chunks`: of all units, as planned. `found_a_guess`: what a sample says of that, until a unit is done."""
+        self._found_a_guess = found_a_guess
         self._planned, self._guessed, self._found = chunks, 0, 0
         self._under_way: dict[str, int] = {}
 
@@ -36,4 +37,5 @@ class Forecast:
     def chunks(self) -> int:
         """In all, finished ones among them."""
         left = max(0, self._planned - self._guessed)
-        return self._found + round(left * self._found / self._guessed if self._found and self._guessed else left)
+        known = self._found and self._guessed
+        return self._found + round(left * (self._found / self._guessed if known else self._found_a_guess))

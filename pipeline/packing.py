@@ -5,6 +5,7 @@ Memory holds a few megabytes of text, the unit being filled, and what the index 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.corpus import IGNORED, InputFile, Located, Span
@@ -38,17 +39,20 @@ class Packing:
         self._seen = SeenIndex()
         self._open = _OpenUnit()
         self._closed: list[Planned] = []
-        self._tally = dict.fromkeys(Counts.__dataclass_fields__, 0)
+        self._tally = {name: 0 for name in Counts.__dataclass_fields__ if name != "passed_over"}
+        self._passed_over: Counter[str] = Counter()
 
     @property
     def counts(self) -> Counts:
-        return Counts(**self._tally)
+        return Counts(**self._tally, passed_over=dict(self._passed_over.most_common()))
 
     def __iter__(self) -> Iterator[Planned]:
         for file in self._files:
-            self._tally["ignored" if file.format == IGNORED else "files"] += 1
-            if file.format != IGNORED:
-                yield from self._pack_file(file)
+            if file.format == IGNORED:
+                self._passed_over[file.ending] += 1
+                continue
+            self._tally["files"] += 1
+            yield from self._pack_file(file)
         self._close()
         yield from self._take_closed()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from itertools import groupby
 from types import MappingProxyType
 
@@ -20,14 +19,13 @@ from pipeline import storage
 from pipeline.corpus import Corpus
 from pipeline.documents import Columns
 from pipeline.fields import settled
-from pipeline.packing import BYTES_A_CHUNK, Packing
+from pipeline.fingerprint import fingerprint
+from pipeline.packing import Packing
 from pipeline.plan_file import Counts, PlanFile, Planned, PlanWriter
 from pipeline.rejected import Again
 from pipeline.seen import HeldIndex
 from pipeline.spool import spooled
 from pipeline.units import Unit
-
-FORMAT = 1  # a change to what a plan means gives every plan another name
 
 
 def plan_corpus(
@@ -38,20 +36,22 @@ def plan_corpus(
     folder: str,
     scratch: str | None = None,
     progress: Callable[[Counts], None] | None = None,
+    by_content: bool = False,
 ) -> Plan:
     """The plan of a corpus, from `folder` if it was planned before, else by one pass over the input.
 
     A new plan is stored in `folder`, or in `scratch` where one is given: `folder` is then only read.
 
-    The stored plan is named by the input's listing (path, size, time of change), the columns and `unit_chunks`, so any
-    change plans anew; units whose documents are unchanged keep their ids. Raises what `corpus_files` and
+    The stored plan is named by the input's listing (path, size, times of change; `by_content`: path and a hash of the
+    bytes), the columns and `unit_chunks`, so any change plans anew; units whose documents are unchanged keep their ids.
+    Raises what `corpus_files` and
     `metadata_fields` raise, and ValueError if the corpus holds no record at all. `progress` is called every few MB
     of a pass with what was packed so far.
     """
     if unit_chunks < 1:
         raise ValueError(f"unit_chunks is {unit_chunks}: wanted at least 1")
-    corpus = Corpus(tuple(arguments))
-    name = _fingerprint(corpus, columns, unit_chunks) + ".plan.parquet"
+    corpus = Corpus(tuple(arguments), columns.text)
+    name = fingerprint(corpus, columns, unit_chunks, by_content=by_content) + ".plan.parquet"
     stored = _stored(storage.join(storage.absolute(folder), name), columns)
     target = storage.join(storage.absolute(scratch or folder), name)
     return stored or _planned(target, corpus, columns, unit_chunks, progress)
@@ -251,11 +251,3 @@ def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progr
             raise ValueError(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
         writer.finish(counts)
     return Plan(uri, columns)
-
-
-def _fingerprint(corpus: Corpus, columns: Columns, unit_chunks: int) -> str:
-    chosen = (FORMAT, BYTES_A_CHUNK, unit_chunks, columns.text, columns.id, columns.carry)
-    listing = blake2b(repr(chosen).encode(), digest_size=16)
-    for file in corpus:
-        listing.update(repr((file.uri, file.name, file.format, file.size, file.mtime_ns)).encode())
-    return listing.hexdigest()

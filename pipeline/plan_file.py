@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,7 +24,8 @@ from pipeline.units import Conflict, Unit
 _HASH = pa.binary(16)
 _FILE = {"uri": pa.string(), "name": pa.string(), "format": pa.string(), "compression": pa.string()}
 _RANGE = {"first": pa.int64(), "count": pa.int64(), "offset": pa.int64(), "length": pa.int64()}
-_SPAN = pa.struct({**_FILE, "size": pa.int64(), "mtime_ns": pa.int64(), "spool": pa.string(), **_RANGE})
+_TIMES = {"mtime_ns": pa.int64(), "ctime_ns": pa.int64()}
+_SPAN = pa.struct({**_FILE, "size": pa.int64(), **_TIMES, "spool": pa.string(), **_RANGE})
 _SCHEMA = pa.schema(
     {
         "unit_id": _HASH,
@@ -58,13 +59,13 @@ class Counts:
     """What planning saw. Every record is a document, a duplicate or rejected."""
 
     files: int = 0  # read
-    ignored: int = 0  # files in folders whose names no reader claims
     documents: int = 0  # to be in the bank
     duplicates: int = 0  # the same id and text again
     rejected: int = 0
     bytes: int = 0  # UTF-8, of the documents' texts
     chunks: int = 0  # estimated
     units: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)  # files in folders that no reader claims, by ending
 
 
 class PlanWriter:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.corpus import JSONL, TEXT, Located, Span
-from pipeline.documents import Columns
+from pipeline import storage
+from pipeline.corpus import JSONL, LINK, TEXT, Located, Span
+from pipeline.documents import MADE, Columns, reject
 from pipeline.lines import read_jsonl, read_text
 from pipeline.tables import read_table
 
@@ -19,5 +20,8 @@ def read_span(span: Span, columns: Columns) -> Iterator[Located]:
         yield from read_jsonl(span, columns)
     elif span.file.format == TEXT:
         yield Located(read_text(span.file, columns), 1, 0)
+    elif span.file.format == LINK:
+        leads_to = storage.stat(span.file.uri).leads_to
+        yield Located(reject(span.file.name, MADE, f"a link, and {leads_to}, where it leads to, is gone", None), 1, 0)
     else:
         yield from read_table(span, columns)

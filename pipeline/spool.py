@@ -44,7 +44,7 @@ def remove_spools(folder: Folder, under: str) -> None:
 
 
 def _name(file: InputFile) -> str:
-    known = repr((file.uri, file.size, file.mtime_ns))
+    known = repr((file.uri, file.size, file.mtime_ns, file.ctime_ns))
     return blake2b(known.encode(), digest_size=16).hexdigest() + SUFFIX
 
 

@@ -7,6 +7,7 @@ its errno and its path (disk full, no permission); URIs go through `pyarrow.fs`,
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -30,13 +31,18 @@ TEMPORARY = ".tmp-"  # how a file begins that is not whole yet; left behind only
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file or a folder. `mtime_ns` is the store's own last-modified time; a folder has size 0."""
+    """A file or a folder. `mtime_ns` is the store's own last-modified time; a folder has size 0.
+
+    `ctime_ns`: when a local file's inode was last changed, which no program sets as it likes; 0 on an object store.
+    """
 
     uri: str
     name: str  # the last component
     is_folder: bool
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    leads_to: str | None = None  # of a link whose target is gone
 
 
 def is_remote(uri: str) -> bool:
@@ -44,10 +50,21 @@ def is_remote(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """The URI as it is, or the absolute local path: workers run in another folder than the command."""
+    """The URI as it is, or the absolute local path: workers run in another folder than the command.
+
+    ValueError for a file:// URI that names more than a local path.
+    """
     if is_remote(uri):
         return uri.rstrip("/")
-    return os.path.abspath(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri)
+    return os.path.abspath(_path_of(uri) if uri.startswith("file://") else uri)
+
+
+def _path_of(uri: str) -> str:
+    """A file:// URI's path. What stands after a bare `#` or `?` is no part of it by the rules: nobody means that."""
+    parts = urlsplit(uri)
+    if "?" in uri or "#" in uri or parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{uri} is no local path: write file:///path, with # as %23 and ? as %3F, or the path itself")
+    return unquote(parts.path)
 
 
 def resolve(uri: str) -> tuple[fs.FileSystem, str]:
@@ -90,7 +107,7 @@ def stat(uri: str) -> Entry:
 def exists(uri: str) -> bool:
     try:
         stat(uri)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
@@ -202,16 +219,19 @@ def _walk(uri: str, enter: Callable[[Entry], bool], ancestors: tuple[str, ...]) 
 
 def _is_plain(item: os.DirEntry) -> bool:
     """Files, folders and links; a pipe or a socket would block whoever opens it."""
-    return item.is_file() or item.is_dir() or item.is_symlink()
+    return item.is_symlink() or item.is_file() or item.is_dir()
 
 
 def _local_entry(path: Path) -> Entry:
     try:
-        found = path.stat()
-    except FileNotFoundError:
-        found = path.lstat()  # a link to nothing: whoever opens it gets an error that names it
+        found, leads_to = path.stat(), None
+    except OSError as error:
+        if not path.is_symlink() or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        found, leads_to = path.lstat(), os.readlink(path)
     folder = path.is_dir()
-    return Entry(str(path), path.name, folder, 0 if folder else found.st_size, found.st_mtime_ns)
+    size = 0 if folder else found.st_size
+    return Entry(str(path), path.name, folder, size, found.st_mtime_ns, found.st_ctime_ns, leads_to)
 
 
 def _remote_entry(uri: str, info: fs.FileInfo) -> Entry:

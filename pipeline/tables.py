@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.corpus import PARQUET, InputFile, Located, Span
 from pipeline.documents import MADE, Columns, Rejected, Unfit, judge, reject
+from pipeline.ids import TAKEN, id_texts, is_id_type
+from pipeline.partitions import partitions
 
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 4096
@@ -31,7 +33,7 @@ def read_table(span: Span, columns: Columns) -> Iterator[Located]:
             if fault is not None:
                 yield Located(reject(name, MADE, fault, None), 1, 0)
                 return
-            wanted = _Wanted(table.schema_arrow, columns, name)
+            wanted = _Wanted(table.schema_arrow, columns, span.file)
             for first, found in _batches(table, span, wanted.names):
                 if isinstance(found, DamagedError):
                     yield Located(found.rejected(name, first), found.end, 0)
@@ -183,9 +185,26 @@ def _columns_fault(schema: pa.Schema, columns: Columns) -> str | None:
             return f"column {name!r} is missing; found {found}"
     if not _is_string(schema.field(columns.text).type):
         return f"column {columns.text!r} is {schema.field(columns.text).type}: wanted a string"
-    if columns.id and not _is_id(schema, columns.id):
-        return f"column {columns.id!r} is {schema.field(columns.id).type}: wanted a string or an integer"
-    return None
+    return id_column_fault(schema, columns)
+
+
+def id_column_fault(schema: pa.Schema, columns: Columns) -> str | None:
+    """Why a table's id column, the one named or an `id` that nobody named, gives no ids."""
+    name = id_column(schema, columns)
+    if name is None or name not in schema.names:
+        return None
+    if schema.names.count(name) > 1:
+        return f"column {name!r} stands there {schema.names.count(name)} times"
+    kind = schema.field(name).type
+    return None if is_id_type(kind) else f"column {name!r} is {kind}, which has no exact text: wanted {TAKEN}"
+
+
+def id_column(schema: pa.Schema, columns: Columns) -> str | None:
+    """The column that ids are read from. One named `id` without any value is none, unless it was asked for."""
+    if columns.id is not None:
+        return columns.id or None
+    there = [field.type for field in schema if field.name == "id"]
+    return "id" if any(not pa.types.is_null(kind) for kind in there) else None
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -193,32 +212,32 @@ def _is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _is_id(schema: pa.Schema, name: str) -> bool:
-    return _is_string(schema.field(name).type) or pa.types.is_integer(schema.field(name).type)
-
-
 class _Wanted:
     """The columns to read of one file, and how a batch of them is judged."""
 
-    def __init__(self, schema: pa.Schema, columns: Columns, source: str):
-        self.columns, self.source = columns, source
-        implied = columns.id is None and schema.names.count("id") == 1 and _is_id(schema, "id")
-        self.id = "id" if implied else columns.id or None
+    def __init__(self, schema: pa.Schema, columns: Columns, file: InputFile):
+        self.columns, self.source = columns, file.name
+        self.id = id_column(schema, columns)
         self.carried = [field for field in columns.fields if field.name in schema.names]
-        self.absent = {field.name: None for field in columns.fields if field.name not in schema.names}
+        outside = partitions(file)
+        self.absent = {f.name: outside.get(f.name) for f in columns.fields if f.name not in schema.names}
         self.names = list(
             dict.fromkeys([columns.text, *([self.id] if self.id else []), *(f.name for f in self.carried)])
         )
 
     def judged(self, batch: pa.RecordBatch, first: int) -> Iterator[Located]:
         texts = _strings(batch.column(self.columns.text))
-        ids = repeat(MADE) if self.id is None else _strings(batch.column(self.id))
+        ids = repeat(MADE) if self.id is None else _ids(batch.column(self.id))
         carried = [_fitted(batch.column(field.name), field.type) for field in self.carried]
         rows = zip(*carried, strict=True) if carried else repeat(())
         names = [field.name for field in self.carried]
         for row, text, raw_id, values in zip(count(first), texts, ids, rows, strict=False):
             metadata = dict(zip(names, values, strict=True), **self.absent) if self.columns.fields else {}
             yield Located(judge(text, raw_id, metadata, f"{self.source}:{row}"), row + 1, 0)
+
+
+def _ids(array: pa.Array) -> list[Any]:
+    return _strings(array) if _is_string(array.type) else id_texts(array)
 
 
 def _strings(array: pa.Array) -> list[Any]:

@@ -113,6 +113,7 @@ def _suspect(unit: Unit) -> str:
     """The first file that is not as it was listed, else the first of all."""
     for span in unit.spans:
         entry = storage.stat(span.file.uri)
-        if (entry.size, entry.mtime_ns) != (span.file.size, span.file.mtime_ns):
+        listed = span.file.size, span.file.mtime_ns, span.file.ctime_ns
+        if (entry.size, entry.mtime_ns, entry.ctime_ns) != listed:
             return span.file.uri
     return unit.spans[0].file.uri

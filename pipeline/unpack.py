@@ -1,24 +1,33 @@
-"""The bytes of an input file, unpacked if it is .gz or .zst, with a file that is cut short told from a whole one.
+"""The bytes of an input file, unpacked if it is packed, with a file that is cut short told from a whole one.
 
 They come from the file's spool where it has one (pipeline/spool.py), else a packed file is unpacked from its start.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
 
 from pipeline import storage
-from pipeline.corpus import InputFile
 from pipeline.frames import open_frames
 
-TORN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+if TYPE_CHECKING:
+    from pipeline.corpus import InputFile
+
+TORN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, lzma.LZMAError)
+_FRAMES = {
+    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),
+    ".bz2": bz2.BZ2Decompressor,
+    ".xz": lzma.LZMADecompressor,
+}
 
 
 @contextmanager
@@ -32,8 +41,8 @@ def open_unpacked(file: InputFile) -> Iterator[BinaryIO]:
         if file.compression == ".gz":
             with gzip.GzipFile(fileobj=packed) as stream:
                 yield stream
-        elif file.compression == ".zst":
-            with io.BufferedReader(_Unzstd(packed), 1 << 20) as stream:
+        elif file.compression:
+            with io.BufferedReader(_Unpacked(packed, _FRAMES[file.compression]), 1 << 20) as stream:
                 yield stream
         else:
             yield packed
@@ -44,14 +53,14 @@ def _spool(file: InputFile) -> BinaryIO | None:
         return open_frames(file.spool) if file.spool else None
 
 
-class _Unzstd(io.RawIOBase):
-    """Unpacked bytes of a .zst stream of any number of frames; EOFError where the last one is cut short.
+class _Unpacked(io.RawIOBase):
+    """Unpacked bytes of a stream of any number of frames; EOFError where the last one is cut short.
 
     `zstandard`'s own stream reader ends a torn file as if it were whole. A window of 2 GiB (`zstd --long=31`) is taken.
     """
 
-    def __init__(self, stream: BinaryIO):
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, new_frame: Callable):
+        self._stream, self._new_frame = stream, new_frame
         self._frame = None
         self._out = memoryview(b"")
         self._position = 0
@@ -68,7 +77,7 @@ class _Unzstd(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Forward only, by unpacking."""
         if whence != io.SEEK_SET or offset < self._position:
-            raise io.UnsupportedOperation("a .zst stream goes forward only")
+            raise io.UnsupportedOperation("a packed stream goes forward only")
         while self._position < offset and self.readinto(bytearray(min(1 << 20, offset - self._position))):
             pass
         return self._position
@@ -78,7 +87,7 @@ class _Unzstd(io.RawIOBase):
             packed = self._stream.read(1 << 16)
             if not packed:
                 if self._frame is not None:
-                    raise EOFError("the last zstd frame ends early")
+                    raise EOFError("the packed data ends early")
                 return 0
             self._out = memoryview(self._unpack(packed))
         size = min(len(buffer), len(self._out))
@@ -91,8 +100,11 @@ class _Unzstd(io.RawIOBase):
         pieces = []
         while packed:
             if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-            pieces.append(self._frame.decompress(packed))
+                self._frame = self._new_frame()
+            try:
+                pieces.append(self._frame.decompress(packed))
+            except OSError as error:  # what bz2 says of damaged data
+                raise EOFError(str(error)) from error
             packed = self._frame.unused_data if self._frame.eof else b""
             self._frame = None if self._frame.eof else self._frame
         return b"".join(pieces)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 )
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--text-column", default="text", show_default=True)
-@click.option("--id-column", help="Default: a column `id` where there is one; else ids are made.")
+@click.option("--id-column", help="Default: a column `id` where there is one; else ids are made. '': always.")
 @click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
 @click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
 @click.option(

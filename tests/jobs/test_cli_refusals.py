@@ -73,7 +73,7 @@ def test_a_column_that_a_bank_has_already_cannot_be_carried(refused, bank, corpu
 @pytest.mark.parametrize("pair", ["colour=red", "unit_chunks", "=8"])
 def test_an_unknown_setting_lists_the_known_ones(refused, bank, corpus, pair):
     line = refused("encode", corpus, bank, "--set", pair)
-    assert line.startswith(f"--set {pair}: wanted KEY=VALUE with one of the keys batch_size, chunk_tokens")
+    assert line.startswith(f"--set {pair}: wanted KEY=VALUE with one of the keys batch_size, check, chunk_tokens")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,12 @@ def test_a_sample_of_many_units_is_close(plan, tmp_path):
     assert found["chunks"] > 10 * sum(-(-len(text) // 512) for text in texts.values())  # what the plan guesses
 
 
+def test_files_of_other_formats_are_counted(plan, nextmem, tmp_path):
+    jsonl(tmp_path / "docs.jsonl", ARTICLES)
+    (tmp_path / "rows.csv").write_text("id,text\n")
+    assert plan(tmp_path, tmp_path.parent / f"{tmp_path.name}-bank", *GIVEN)["passed_over"] == {".csv": 1}
+
+
 def test_hours_and_cost_follow_from_the_rate(plan, tmp_path):
     corpus = jsonl(tmp_path / "corpus.jsonl", ARTICLES)
     found = plan(corpus, tmp_path / "bank", *GIVEN, "--set", "price_per_hour=36", "--actors", "3")

@@ -15,13 +15,13 @@ VERIFIED = {"verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "pat
 RECALLED = {"recalled": 16, "recalled_exactly": 16}
 
 
-def result(numbers=VERIFIED, rejected=0, failure=None):
+def result(numbers=VERIFIED, rejected=0, failure=None, passed_over=None):
     files = (WrittenFile("part-u.parquet", 4000, 4, "{}"),)
     tally = Tally()
     tally.add([Outcome(Receipt("u", files, documents=2, chunks=4, tokens=500, rejected=rejected), numbers=numbers)])
     tally.add([Outcome(failure=failure)] if failure else [])
     counts = {"held": 3, "duplicates": 0, "replaced": 1, "seconds": 10.0, "start_up_seconds": 5.0}
-    return EncodeResult(summarise(tally, **counts), tuple(tally.failures), "/banks/b", "c0dec")
+    return EncodeResult(summarise(tally, **counts), tuple(tally.failures), "/banks/b", "c0dec", passed_over or {})
 
 
 def test_a_person_reads_what_was_done_and_what_the_latents_carry(capsys):
@@ -72,3 +72,12 @@ def test_json_is_one_line_with_the_failures(capsys):
     record = json.loads(line)
     assert (record["event"], record["chunks"], record["bank"]) == ("summary", 4, "/banks/b")
     assert record["failures"] == [{"unit": "x", "reason": "I/O error"}]
+
+
+def test_files_of_other_formats_are_counted_by_ending(capsys):
+    print_encoded(result(passed_over={".csv": 1000, "folder": 2, "hidden": 1}), as_json=False)
+    said = "1,001 files of other formats passed over: .csv 1,000, hidden 1; "
+    said += "2 folders passed over (hidden, _*, or memory banks)"
+    assert f"other files  {said}\n" in capsys.readouterr().out
+    print_encoded(result(passed_over={".csv": 1}), as_json=True)
+    assert json.loads(capsys.readouterr().out)["passed_over"] == {".csv": 1}

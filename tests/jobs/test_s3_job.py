@@ -129,7 +129,7 @@ def test_it_is_exported_to_s3(grown, object_store):
     place, _ = grown
     code, [exported], _ = run("export", f"s3://{place}/bank", f"s3://{place}/out")
     assert code == 0 and exported["rows"] == Bank.open(f"s3://{place}/bank").count()
-    assert object_store.names(f"{place}/out") == ["README.md", "bank.json", *exported["files"]]
+    assert object_store.names(f"{place}/out") == ["__about__/README.md", "__about__/bank.json", *exported["files"]]
 
 
 def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_store, codec):

@@ -30,7 +30,7 @@ def test_a_folder_gives_its_readable_files_in_order_from_its_own_name_on(corpus)
 def test_a_file_of_another_format_in_a_folder_is_listed_as_ignored(corpus):
     ignored = [file.name for file in corpus_files([str(corpus / "data")]) if file.format == IGNORED]
 
-    assert ignored == ["data/2023/x.png"]
+    assert ignored == ["data/2023/x.png", "data/.hidden/", "data/_temporary/"]
 
 
 def test_a_glob_names_files_as_a_shell_would(corpus):

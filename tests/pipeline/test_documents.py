@@ -15,6 +15,7 @@ import zstandard
 from pipeline.corpus import IGNORED, Corpus, Span, corpus_files
 from pipeline.documents import Columns, Document, Rejected, document_hash, judge
 from pipeline.fields import metadata_fields, settled
+from pipeline.ids import TAKEN
 from pipeline.readers import read_span
 
 
@@ -93,10 +94,15 @@ def test_a_column_named_id_is_used_unless_told_otherwise(tmp_path):
     assert [item.doc_id for item in made] == [item.doc_hash for item in made]
 
 
-def test_an_id_column_of_numbers_with_fractions_is_not_taken_for_ids_unasked(tmp_path):
-    path = table(tmp_path / "a.parquet", id=[0.5], text=["one"])
+def test_an_id_with_a_fraction_rejects_its_record_alone(tmp_path):
+    path = table(tmp_path / "a.parquet", id=[0.5, 1.0, None, float("nan")], text=["one", "two", "three", "four"])
 
-    assert documents(path)[0].doc_id == document_hash("one")
+    assert [item.doc_id for item in records(path)] == [None, "1", None, None]
+    assert [item.reason.partition(",")[0] for item in records(path) if isinstance(item, Rejected)] == [
+        "id is 0.5",
+        "id is null or missing",
+        "id is null or missing",
+    ]
 
 
 def test_rows_count_from_0_and_lines_from_1(tmp_path):
@@ -160,8 +166,13 @@ def test_a_saved_dataset_is_read(tmp_path):
         ('{"id": "x", "text": "\\ud800"}', "x", "lone surrogate at character 0", "\\ud800"),
         ('{"id": null, "text": "t"}', None, "id is null or missing", "t"),
         ('{"text": "t"}', None, "id is null or missing", "t"),
-        ('{"id": 1.5, "text": "t"}', None, "id is a number: wanted a string or an integer", "t"),
-        ('{"id": true, "text": "t"}', None, "id is a boolean: wanted a string or an integer", "t"),
+        (
+            '{"id": 1.5, "text": "t"}',
+            None,
+            "id is 1.5, and a float is taken only where it is whole and exact: wanted " + TAKEN,
+            "t",
+        ),
+        ('{"id": true, "text": "t"}', None, "id is a boolean: wanted " + TAKEN, "t"),
         ('{"id": " ", "text": "t"}', None, "id is empty", "t"),
         ('{"id": "\\ud800", "text": "t"}', None, "id is not valid Unicode", "t"),
         ("[" * 100_000, None, "nested too deeply", "[" * 200),
@@ -330,7 +341,7 @@ def test_random_bytes_never_end_a_job(tmp_path):
     chance = random.Random(0)
     alphabet = [b'{"text": "', b'"}', b"\n", b"\xff", b"\x00", b"[", b"\\ud8", b"1e999", b" ", b"NaN", b'"id":']
     for trial in range(50):
-        content = b"".join(chance.choices(alphabet, k=200))
+        content = b'{"text": "lines, then"}\n' + b"".join(chance.choices(alphabet, k=200))
         (tmp_path / f"{trial}.jsonl").write_bytes(content)
         found = records(tmp_path / f"{trial}.jsonl", columns=Columns(id=""))
         assert len(found) == sum(1 for line in content.split(b"\n") if line.strip())
@@ -390,7 +401,7 @@ def test_a_column_that_first_appears_far_down_is_found(tmp_path):
 @pytest.mark.parametrize("value", ["text", True, [1], 1 << 63, {"a": 1}])
 def test_a_value_that_does_not_fit_rejects_its_record(tmp_path, value):
     good = [{"text": "x", "n": 1}] * 1000  # beyond the lines that are looked at for types
-    path = lines(tmp_path / "a.jsonl", *good, {"id": "a", "text": "y", "n": value})
+    path = lines(tmp_path / "a.jsonl", *good, {"text": "y", "n": value})
 
     rejected = one_rejected(path, columns=Columns(carry=("n",)))
 
@@ -411,6 +422,30 @@ def test_a_file_without_a_carried_column_gives_nulls(tmp_path):
     found = documents(jsonl, parquet, tmp_path / "c.txt", columns=Columns(carry=("n",)))
 
     assert [item.metadata for item in found] == [{"n": 1}, {"n": None}, {"n": None}]
+
+
+def test_a_column_that_folders_name_can_be_carried(tmp_path):
+    for year, place in (("2023", "a%2Fb"), ("2024", "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / f"year={year}" / f"place={place}"
+        folder.mkdir(parents=True)
+        table(folder / "a.parquet", text=["table"])
+        lines(folder / "b.jsonl", {"text": "line"}, {"text": "line of its own", "place": "here"})
+        (folder / "c.txt").write_text("text")
+
+    found = documents(tmp_path, columns=Columns(carry=("year", "place")))
+
+    carried = [(item.metadata["year"], item.metadata["place"]) for item in found]
+    assert carried[:4] == [("2023", "a/b"), ("2023", "a/b"), ("2023", "here"), ("2023", "a/b")]
+    assert carried[4:] == [("2024", None), ("2024", None), ("2024", "here"), ("2024", None)]
+
+
+def test_a_partition_and_a_column_of_another_type_do_not_mix(tmp_path):
+    (tmp_path / "year=2023").mkdir()
+    table(tmp_path / "year=2023/a.parquet", text=["x"])
+    table(tmp_path / "b.parquet", text=["y"], year=[2024])
+
+    with pytest.raises(ValueError, match=r"column 'year' is int64 in .*make them one type"):
+        records(tmp_path, columns=Columns(carry=("year",)))
 
 
 def test_nanoseconds_are_cut_off(tmp_path):

@@ -39,17 +39,44 @@ def test_an_export_holds_the_live_rows(bank, tmp_path):
 
 def test_an_export_names_its_codec_and_explains_its_columns(bank, tmp_path):
     export(bank, tmp_path / "out")
-    schema = pq.read_schema(tmp_path / "out" / "part-00000.parquet")
-    about = json.loads((tmp_path / "out" / "bank.json").read_text())
+    schema = pq.read_schema(tmp_path / "out" / "data/part-00000.parquet")
+    about = json.loads((tmp_path / "out" / "__about__/bank.json").read_text())
     assert json.loads(schema.metadata[b"nextmem.identity"]) == about["codec"]
-    assert about["codec"]["num_latents"] == K and about["rows"] == 5 and about["files"] == ["part-00000.parquet"]
-    readme = (tmp_path / "out" / "README.md").read_text()
+    assert about["codec"]["num_latents"] == K and about["rows"] == 5 and about["files"] == ["data/part-00000.parquet"]
+    readme = (tmp_path / "out" / "__about__/README.md").read_text()
     assert all(f"{name}" in readme for name in schema.names) and f"{K} vectors of width {D}" in readme
 
 
-def test_every_tool_opens_it(bank, tmp_path):
+READERS = {
+    "pandas": lambda folder, cache: len(pd.read_parquet(folder)),
+    "polars": lambda folder, cache: pl.read_parquet(folder).height,
+    "polars, a glob": lambda folder, cache: pl.read_parquet(f"{folder}/**/*.parquet").height,
+    "pyarrow table": lambda folder, cache: pq.read_table(folder).num_rows,
+    "pyarrow dataset": lambda folder, cache: ds.dataset(folder).count_rows(),
+    "duckdb": lambda folder, cache: duckdb.sql(f"SELECT count(*) FROM '{folder}/**/*.parquet'").fetchall()[0][0],
+    "data_dir": lambda folder, cache: (
+        datasets.load_dataset("parquet", data_dir=folder, split="train", cache_dir=cache).num_rows
+    ),
+    "load_dataset": lambda folder, cache: datasets.load_dataset(folder, split="train", cache_dir=cache).num_rows,
+}
+
+
+OPENED = [(reader, folder) for reader in READERS for folder in ("out/data", "out")]
+OPENED.remove(("polars", "out"))  # Polars opens no folder that holds a file of another kind
+
+
+@pytest.mark.parametrize(("reader", "folder"), OPENED)
+def test_every_tool_opens_the_folder(bank, tmp_path, monkeypatch, reader, folder):
+    monkeypatch.setattr("pipeline.unit_file.GROUP_BYTES", 600)
+    monkeypatch.setattr("pipeline.unit_file.MAX_FILE_BYTES", 700)
+    monkeypatch.setattr("pipeline.unit_file.FOOTER_BYTES", 0)
+    assert len(export(bank, tmp_path / "out").files) > 1
+    assert READERS[reader](str(tmp_path / folder), str(tmp_path / "cache")) == 5
+
+
+def test_every_tool_reads_the_same_rows(bank, tmp_path):
     export(bank, tmp_path / "out")
-    path = str(tmp_path / "out" / "part-00000.parquet")
+    path = str(tmp_path / "out" / "data/part-00000.parquet")
     expected = ds.dataset(path).to_table()
     vectors, codes = np.array(expected["embedding"].to_pylist(), np.float32), expected["codes"].to_pylist()
 
@@ -76,7 +103,7 @@ def test_a_large_bank_gives_several_files(bank, tmp_path, monkeypatch):
 
 def test_an_empty_bank_exports_its_columns(tmp_path):
     export(Bank.create(tmp_path / "bank", IDENTITY), tmp_path / "out")
-    assert pl.read_parquet(tmp_path / "out" / "*.parquet").shape == (0, 17)
+    assert pl.read_parquet(tmp_path / "out" / "data/*.parquet").shape == (0, 17)
 
 
 def test_a_folder_that_holds_anything_is_refused(bank, tmp_path):
@@ -86,6 +113,33 @@ def test_a_folder_that_holds_anything_is_refused(bank, tmp_path):
         export(bank, tmp_path / "out")
     (tmp_path / "empty").mkdir()
     assert export(bank, tmp_path / "empty").rows == 5
+
+
+def test_a_file_in_the_place_of_an_export_is_named_as_one(bank, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(FileExistsError, match="out is a file, and an export is a folder: name another one"):
+        export(bank, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+@pytest.mark.parametrize("place", ["bank", "bank/out", "bank/a/b/out", "link/out"])
+def test_an_export_into_a_bank_is_refused_and_leaves_nothing(bank, tmp_path, place):
+    (tmp_path / "link").symlink_to(tmp_path / "bank")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match="an export needs a folder of its own, outside of any bank"):
+        export(bank, tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bank_inside_a_bank_is_refused_and_leaves_nothing(bank, tmp_path):
+    with pytest.raises(FileExistsError, match=f"lies inside the table {tmp_path}/bank: a bank needs"):
+        Bank.create(tmp_path / "bank/sub/bank", IDENTITY)
+    assert not (tmp_path / "bank/sub").exists()
+
+
+def test_a_file_uri_is_a_place_for_an_export(bank, tmp_path):
+    export(bank, f"file://{tmp_path}/my%20out")
+    assert ds.dataset(tmp_path / "my out").count_rows() == 5
 
 
 def test_an_export_that_fails_leaves_nothing(bank, tmp_path):

@@ -8,10 +8,10 @@ from pipeline.outcome import Failure, Outcome
 from pipeline.units import Unit
 
 
-def forecast(*guesses):
+def forecast(*guesses, found_a_guess=1.0):
     """A forecast over handed-out units of so many guessed chunks: unit-0, unit-1, ..."""
     units = [Unit(f"unit-{n}", (), documents=2, chunks=guess, bytes=0, rejected=0) for n, guess in enumerate(guesses)]
-    made = Forecast(sum(guesses))
+    made = Forecast(sum(guesses), found_a_guess)
     assert list(made.watching(units)) == units
     return made
 
@@ -46,3 +46,10 @@ def test_a_unit_with_nothing_in_it_does_not_end_the_forecast():
     made = forecast(10, 30)
     made.add([done("unit-0", 0)])
     assert made.chunks == 30
+
+
+def test_until_a_unit_is_done_it_is_what_a_sample_says():
+    made = forecast(10, 30, found_a_guess=2.5)
+    assert made.chunks == 100
+    made.add([done("unit-0", 20)])
+    assert made.chunks == 20 + 30 * 2

@@ -120,11 +120,20 @@ def test_a_packed_corpus_on_s3_is_unpacked_once_into_frames_that_units_are_read_
 def test_export_to_s3_is_whole_and_refuses_a_folder_that_holds_anything(bank, place, object_store):
     commit(bank, [receipt(bank, "u1", {"a": 3, "b": 2})])
     exported = export(bank, f"s3://{place}/out")
-    assert object_store.names(f"{place}/out") == ["README.md", "bank.json", *exported.files]
+    assert object_store.names(f"{place}/out") == ["__about__/README.md", "__about__/bank.json", *exported.files]
     with object_store.files.open_input_file(f"{place}/out/{exported.files[0]}") as file:
         assert pq.read_table(file)["doc_id"].to_pylist() == ["a"] * 3 + ["b"] * 2
     with pytest.raises(FileExistsError, match=f"s3://{place}/out is not empty"):
         export(bank, f"s3://{place}/out")
+
+
+@pytest.mark.parametrize("out", ["bank", "bank/out", "bank/a/b", "file"])
+def test_an_export_into_a_bank_or_onto_a_file_is_refused_and_leaves_nothing(bank, place, object_store, out):
+    object_store.put(f"{place}/file", "precious")
+    before = object_store.names(place)
+    with pytest.raises(FileExistsError, match=r"outside of any bank|is a file"):
+        export(bank, f"s3://{place}/{out}")
+    assert object_store.names(place) == before
 
 
 def test_an_export_that_fails_leaves_nothing(bank, place, object_store, proxy):

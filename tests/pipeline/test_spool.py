@@ -66,7 +66,7 @@ def unpacked_bytes(monkeypatch):
         return lambda *args, **kwargs: Counting(opened(*args, **kwargs))
 
     monkeypatch.setattr(unpack.gzip, "GzipFile", counting(gzip.GzipFile))
-    monkeypatch.setattr(unpack, "_Unzstd", counting(unpack._Unzstd))
+    monkeypatch.setattr(unpack, "_Unpacked", counting(unpack._Unpacked))
     return counted
 
 
