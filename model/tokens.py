@@ -72,8 +72,7 @@ class TextTokenizer:
         """Chunks of at most `limit` tokens whose texts concatenate to `text`. Empty text gives none."""
         position = 0
         for offset, segment in _segments(text):
-            encoding = self._backend.encode(segment, add_special_tokens=False)
-            for start, end, ids in _cut(segment, encoding, limit):
+            for start, end, ids in self._cut(segment, limit):
                 lossy = self.decode(ids) != segment[start:end]
                 yield TokenChunk(position, offset + start, offset + end, ids, lossy)
                 position += 1
@@ -84,8 +83,11 @@ class TextTokenizer:
         encodings = self._backend.encode_batch([segment for _, segment in segments], add_special_tokens=False)
         cut: list[list[np.ndarray]] = [[] for _ in texts]
         for (i, segment), encoding in zip(segments, encodings, strict=True):
-            cut[i] += [ids for _, _, ids in _cut(segment, encoding, limit) if len(ids)]
+            cut[i] += [ids for _, _, ids in _slices(segment, encoding, limit) if len(ids)]
         return cut
+
+    def _cut(self, text: str, limit: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        return _slices(text, self._backend.encode(text, add_special_tokens=False), limit)
 
 
 def chunk_id(doc_id: str, position: int, token_ids: Sequence[int]) -> str:
@@ -126,7 +128,7 @@ def _segments(text: str) -> Iterator[tuple[int, str]]:
         yield start, text[start:]
 
 
-def _cut(text: str, encoding: Encoding, limit: int) -> Iterator[tuple[int, int, np.ndarray]]:
+def _slices(text: str, encoding: Encoding, limit: int) -> Iterator[tuple[int, int, np.ndarray]]:
     """Where each chunk of a segment starts and ends in it, and its ids."""
     ids = np.array(encoding.ids, dtype=np.int32)
     offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
