@@ -74,7 +74,7 @@ class Bank:
             bank.require(identity)
         except FileExistsError:
             with suppress(TableNotFoundError):
-                _remove_unnamed(folder, place, DeltaTable(folder.uri, storage_options=folder.storage_options))
+                _remove_unnamed(folder, place, DeltaTable(folder.table_uri, storage_options=folder.storage_options))
             raise
         return bank
 
