@@ -70,6 +70,8 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             folder=storage.join(uri, PLAN),
         )
         bank = _bank(uri, folder, identity, plan)
+        if job.refine:
+            bank.add_columns()
         work = bank_work(plan, bank)
         watch.planned(bank, work.counts)
         began = time.monotonic()

@@ -12,7 +12,7 @@ from jobs.cluster import Cluster
 from jobs.identity import codec_identity, exact_config
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
@@ -46,6 +46,7 @@ class EncodeJob:
     pool: str | None = None  # encoders only on nodes with the label pool=...
     keep_text: bool = False
     verify: bool = True
+    refine: RefineConfig | None = None
 
 
 def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
@@ -124,6 +125,7 @@ def encode_options(
         backbone=_named_backbone(job.backbone),
         keep_text=job.keep_text,
         verify=job.verify,
+        refine=job.refine,
         batch_size=job.settings.batch_size,
         actors=actors,
         threads=job.settings.threads or max(1, cluster.cores // actors),

@@ -9,6 +9,8 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from model.config import RefineConfig
+
 T = typing.TypeVar("T")
 
 
@@ -20,6 +22,8 @@ class EncodeSettings:
     margin: float | None = None  # logits; None: the precision's own
     merged: bool = True  # adapters added to the backbone's weights
     batch_size: int | None = None  # chunks at once; None: by device
+    refine_most: int = 24  # steps a chunk with --refine auto
+    refine_batch: int | None = None  # chunks refined at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     commit_seconds: float = 5.0
@@ -32,7 +36,7 @@ class EncodeSettings:
     def __post_init__(self):
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
-        for name in ("batch_size", "unit_chunks", "threads"):
+        for name in ("batch_size", "unit_chunks", "threads", "refine_most", "refine_batch"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
@@ -43,6 +47,13 @@ class EncodeSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")
+
+
+def refine_config(asked: int | str | None, settings: EncodeSettings) -> RefineConfig | None:
+    """What --refine STEPS|auto means."""
+    if asked is None:
+        return None
+    return RefineConfig(asked if isinstance(asked, int) else settings.refine_most, settings.refine_batch)
 
 
 @dataclass(frozen=True, slots=True)

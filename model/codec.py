@@ -15,11 +15,12 @@ import torch
 
 from model import nf4
 from model.backbone import Backbone
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
+from model.refine import Refined, Refining, refine
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,6 +37,7 @@ class Memory:
     embedding_E: np.ndarray  # float32, L2 norm 1
     fidelity: float | None  # share of positions greedy decoding gets right; None if not verified
     patch: bytes | None  # PatchFormat; None if not verified
+    refining: Refining | None = None  # None: the latents are the encoder's, none better were looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +124,36 @@ class Codec:
         """
         return self.keep(self.encode(*self.pad(chunks)), chunks, verify=verify)
 
+    def refine(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], config: RefineConfig) -> Refined:
+        """Latents that stand for the same chunks and need smaller patches; the encoder's where none were found.
+
+        Exact recall needs nothing else: whatever the latents are, `keep` verifies them.
+        """
+        self._switch("decoder")
+        return refine(self, latents_BKD, chunks, config)
+
     @torch.inference_mode()
-    def keep(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
-        """What becomes of latents that are made already: the rest of `memorise`."""
+    def keep(
+        self,
+        latents_BKD: torch.Tensor,
+        chunks: Sequence[np.ndarray],
+        *,
+        verify: bool = True,
+        refined: Refined | None = None,
+    ) -> list[Memory]:
+        """What becomes of latents that are made already: the rest of `memorise`.
+
+        With `refined`, its latents are stored and verified, and the embedding is still that of `latents_BKD`.
+        """
         ids_BL, _ = self.pad(chunks)
-        codes_BC, scales_BG = self.quantise(latents_BKD)
+        codes_BC, scales_BG = self.quantise(latents_BKD if refined is None else refined.latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
         readings = self._verify(codes_BC, scales_BG, ids_BL, chunks) if verify else [(None, None)] * len(chunks)
         codes, scales = codes_BC.cpu().numpy(), scales_BG.cpu().numpy()
+        refinings = [None] * len(chunks) if refined is None else refined.refinings
         return [
-            Memory(codes[i].tobytes(), scales[i].tobytes(), embedding_BE[i], *readings[i]) for i in range(len(chunks))
+            Memory(codes[i].tobytes(), scales[i].tobytes(), embedding_BE[i], *readings[i], refinings[i])
+            for i in range(len(chunks))
         ]
 
     @torch.inference_mode()
@@ -214,12 +236,12 @@ class Codec:
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
         lead_BL = self._read(self.prefix(self.dequantise(codes_BC, scales_BG)), ids_BL).lead_BL.cpu().numpy()
-        readings = []
-        for lead_L, chunk in zip(lead_BL, chunks, strict=True):
-            lead_L = lead_L[: len(chunk)]
-            patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
-            readings.append((float((lead_L > 0).mean()), self.patches.pack(patch)))
-        return readings
+        return [self.judge(lead_L[: len(chunk)], chunk) for lead_L, chunk in zip(lead_BL, chunks, strict=True)]
+
+    def judge(self, lead_L: np.ndarray, chunk: np.ndarray) -> tuple[float, bytes]:
+        """(fidelity, patch) of a chunk whose tokens lead their rivals by so much, in logits."""
+        patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
+        return float((lead_L > 0).mean()), self.patches.pack(patch)
 
     def _carried(self, row: StoredMemory) -> float | None:
         return None if row.patch is None else self.patches.unpack(row.patch).carried(row.num_tokens)

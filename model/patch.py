@@ -15,6 +15,7 @@ import numpy as np
 
 FORCED, RAW, TEXT = 0, 1, 2
 MARKED = 3  # in bytes only: FORCED, its positions as bits
+NOTHING = bytes([FORCED])  # the patch of a chunk that its latents alone decide
 RAW_SHARE = 0.5  # past this share of forced positions a patch would be larger and slower than the ids themselves
 
 

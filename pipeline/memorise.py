@@ -17,7 +17,9 @@ import torch
 from model.backbone import Backbone
 from model.batches import FEWEST, batches
 from model.codec import Codec, Memory
+from model.config import RefineConfig
 from model.patch import text_patch
+from model.refine import Refining
 from model.speed import body_weights, encode_flop
 from pipeline import schema
 
@@ -39,10 +41,11 @@ class Memoriser:
         codec: Codec,
         *,
         verify: bool = True,
+        refine: RefineConfig | None = None,
         batch_size: int | None = None,
         on_batch: Callable[[int], None] = lambda chunks: None,
     ):
-        self.codec, self.verify, self.on_batch = codec, verify, on_batch
+        self.codec, self.verify, self.refine, self.on_batch = codec, verify, refine, on_batch
         self.batch_size = batch_size or usual_batch(codec.backbone)
         cost = BATCH_COST[codec.backbone.precision] / (VERIFIED_POSITION if verify else 1)
         self.batch_cost = cost if codec.backbone.device.type == "cpu" else FEWEST
@@ -57,22 +60,24 @@ class Memoriser:
     def memorise(self, chunks: pa.Table, unit_id: str) -> pa.Table:
         """Memory rows of a chunk table, in its order."""
         ids = [np.asarray(row.values, dtype=np.int32) for row in chunks[schema.TOKEN_IDS]]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self._numbers["refine_seconds"]
         memories: list[Memory | None] = [None] * len(ids)
         encodable = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
         for group in batches([len(ids[i]) for i in encodable], self.batch_size, batch_cost=self.batch_cost):
             where = [encodable[i] for i in group]
             for i, memory in zip(where, self._batch([ids[i] for i in where]), strict=True):
                 memories[i] = memory
-        self._numbers["encode_seconds"] += time.perf_counter() - start
+        self._numbers["encode_seconds"] += time.perf_counter() - start - (self._numbers["refine_seconds"] - before)
         rows = _rows(chunks, [m or self._blank() for m in memories], self.codec, unit_id)
         self._count(ids, rows)
+        if self.refine:
+            self._count_refined([m.refining for m in memories if m])
         return rows
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
         """One batch, or its halves where memory runs out. A single chunk that does not fit is an error."""
         try:
-            memories = self.codec.memorise(chunks, verify=self.verify)
+            memories = self._refined(chunks) if self.refine else self.codec.memorise(chunks, verify=self.verify)
         except torch.OutOfMemoryError:
             if len(chunks) == 1:
                 raise
@@ -85,6 +90,16 @@ class Memoriser:
         self._numbers["positions"] += len(chunks) * (longest + latents)
         self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)
         return memories
+
+    def _refined(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
+        """As `Codec.memorise` with refined latents; both parts are timed, so that one can be told in the other."""
+        start = time.perf_counter()
+        latents_BKD = self.codec.encode(*self.codec.pad(chunks))
+        encoded = time.perf_counter()
+        refined = self.codec.refine(latents_BKD, chunks, self.refine)
+        self._numbers["refined_encode_seconds"] += encoded - start
+        self._numbers["refine_seconds"] += time.perf_counter() - encoded
+        return self.codec.keep(latents_BKD, chunks, verify=self.verify, refined=refined)
 
     def _blank(self) -> Memory:
         """For a text that the tokenizer drops whole: latents of nothing, an embedding that is far from everything."""
@@ -106,6 +121,14 @@ class Memoriser:
             self._numbers["carried"] += carried
             self._numbers["patch_bytes"] += len(patch.as_py())
 
+    def _count_refined(self, refinings: Sequence[Refining]) -> None:
+        done = [each for each in refinings if each.finite]
+        self._numbers["not_refined"] += len(refinings) - len(done)
+        self._numbers["refined"] += len(done)
+        self._numbers["refine_steps"] += sum(each.steps for each in done)
+        self._numbers["fidelity_before"] += sum(each.fidelity_before for each in done)
+        self._numbers["patch_bytes_before"] += sum(each.patch_bytes_before for each in done)
+
 
 def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: str) -> pa.Table:
     """The chunk table's columns and the memories', in the order of row_schema. A lossy chunk's patch says: see text."""
@@ -120,6 +143,7 @@ def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: s
         schema.FIDELITY: [m.fidelity for m in memories],
         schema.PATCH: [kept if lost else m.patch for m, lost in zip(memories, lossy, strict=True)],
         schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * len(memories),
+        schema.REFINE_STEPS: [m.refining and m.refining.steps for m in memories],
     }
     table_schema = schema.row_schema(metadata)
     columns = [made[name] if name in made else chunks[name] for name in table_schema.names]

@@ -69,6 +69,12 @@ class Summary:
     exact: float | None  # share of chunks that the latents alone give back whole
     carried: float | None  # mean share of positions that the latents decide; patches and raw ids do the rest
     patch_bytes: float | None  # mean
+    refined: int  # chunks whose latents were refined; the figures from here on are of these
+    refine_steps: float | None  # mean
+    refine_encodes: float | None  # mean cost of refining a chunk, in encodings of it
+    fidelity_before: float | None  # mean, of the encoder's latents
+    patch_bytes_before: float | None  # mean, with the encoder's latents
+    not_refined: int  # chunks that keep the encoder's latents because refining met NaN or infinity
     cost_per_billion_tokens: float | None
 
     def as_dict(self) -> dict:
@@ -110,5 +116,11 @@ def summarise(
         exact=tally.mean("all_right", "verified"),
         carried=tally.mean("carried", "verified"),
         patch_bytes=tally.mean("patch_bytes", "verified"),
+        refined=int(tally.numbers["refined"]),
+        refine_steps=tally.mean("refine_steps", "refined"),
+        refine_encodes=tally.mean("refine_seconds", "refined_encode_seconds"),
+        fidelity_before=tally.mean("fidelity_before", "refined"),
+        patch_bytes_before=tally.mean("patch_bytes_before", "refined"),
+        not_refined=int(tally.numbers["not_refined"]),
         cost_per_billion_tokens=cost,
     )

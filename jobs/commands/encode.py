@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.commands.options import as_json_option, pool_option
+from jobs.commands.options import as_json_option, pool_option, refine_option
 
 if TYPE_CHECKING:
     from jobs.encode_job import EncodeJob
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@refine_option
 @click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
@@ -45,6 +46,7 @@ def encode(
     pool,
     keep_text,
     no_verify,
+    refine,
     dry_run,
     pairs,
     as_json,
@@ -54,10 +56,12 @@ def encode(
     Run the same command again to go on where it stopped, or to add what is new.
     """
     from jobs.encode_job import EncodeJob
-    from jobs.settings import EncodeSettings, apply_settings
+    from jobs.settings import EncodeSettings, apply_settings, refine_config
     from model.config import CodecConfig
     from pipeline.documents import Columns
 
+    if refine and no_verify:
+        raise click.UsageError("--refine needs verifying, which says where latents err: leave --no-verify out")
     settings, config = apply_settings(pairs, EncodeSettings(), CodecConfig())
     carry = tuple(name.strip() for name in columns.split(",") if name.strip())
     job = EncodeJob(
@@ -73,6 +77,7 @@ def encode(
         pool=pool,
         keep_text=keep_text,
         verify=not no_verify,
+        refine=refine_config(refine, settings),
     )
     _dry(job, as_json) if dry_run else _run(job, as_json)
 
