@@ -203,7 +203,7 @@ class Codec:
         found: dict[int, np.ndarray] = {i: p.tokens for i, p in enumerate(patches) if p.kind == RAW}
         drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
         if drafted:
-            prefix = self.prefix(self._stored_latents([rows[i] for i in drafted]))
+            prefix = self.prefix(self.stored_latents([rows[i] for i in drafted]))
             forced = [patches[i].forced(rows[i].num_tokens) for i in drafted]
             for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
                 found[i] = tokens
@@ -251,7 +251,8 @@ class Codec:
             return self.patches.unpack(row.patch)
         return Patch(FORCED, np.empty(0, np.int64), np.empty(0, np.int64))
 
-    def _stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+    def stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+        """float32 [B, K, D], as recall reads them."""
         codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
         scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
         device = self.backbone.device
