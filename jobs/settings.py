@@ -22,8 +22,6 @@ class EncodeSettings:
     margin: float | None = None  # logits; None: the precision's own
     merged: bool = True  # adapters added to the backbone's weights
     batch_size: int | None = None  # chunks at once; None: by device
-    refine_most: int = 24  # steps a chunk with --refine auto
-    refine_batch: int | None = None  # chunks refined at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
     commit_seconds: float = 5.0
@@ -36,7 +34,7 @@ class EncodeSettings:
     def __post_init__(self):
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
-        for name in ("batch_size", "unit_chunks", "threads", "refine_most", "refine_batch"):
+        for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
@@ -49,11 +47,23 @@ class EncodeSettings:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")
 
 
-def refine_config(asked: int | str | None, settings: EncodeSettings) -> RefineConfig | None:
-    """What --refine STEPS|auto means."""
-    if asked is None:
-        return None
-    return RefineConfig(asked if isinstance(asked, int) else settings.refine_most, settings.refine_batch)
+@dataclass(frozen=True, slots=True)
+class RefineSettings:
+    """Knobs of refining, of `nextmem encode` and `nextmem refine` alike."""
+
+    refine_most: int = 24  # steps a chunk with --refine auto
+    refine_batch: int | None = None  # chunks refined at once; None: by device
+
+    def __post_init__(self):
+        for name in ("refine_most", "refine_batch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def config(self, asked: int | str | None) -> RefineConfig | None:
+        """What --refine STEPS|auto means; None where it was not given."""
+        if asked is None:
+            return None
+        return RefineConfig(asked if isinstance(asked, int) else self.refine_most, self.refine_batch)
 
 
 @dataclass(frozen=True, slots=True)

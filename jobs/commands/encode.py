@@ -56,13 +56,13 @@ def encode(
     Run the same command again to go on where it stopped, or to add what is new.
     """
     from jobs.encode_job import EncodeJob
-    from jobs.settings import EncodeSettings, apply_settings, refine_config
+    from jobs.settings import EncodeSettings, RefineSettings, apply_settings
     from model.config import CodecConfig
     from pipeline.documents import Columns
 
     if refine and no_verify:
         raise click.UsageError("--refine needs verifying, which says where latents err: leave --no-verify out")
-    settings, config = apply_settings(pairs, EncodeSettings(), CodecConfig())
+    settings, refining, config = apply_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig())
     carry = tuple(name.strip() for name in columns.split(",") if name.strip())
     job = EncodeJob(
         corpus=corpus,
@@ -77,7 +77,7 @@ def encode(
         pool=pool,
         keep_text=keep_text,
         verify=not no_verify,
-        refine=refine_config(refine, settings),
+        refine=refining.config(refine),
     )
     _dry(job, as_json) if dry_run else _run(job, as_json)
 
