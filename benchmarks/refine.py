@@ -2,10 +2,10 @@
 
     python -m benchmarks.refine --data eval_squad.parquet --data eval_race.parquet --passages 20 --steps 8 --steps 24
 
-Some lines for each file and number of steps; 0 steps are the encoder's own latents. Everything goes through NF4. F1 is of
-what the latents alone give, decoded freely without patches: a draft may run 8 tokens past its text. Fidelity and patch
-are of the verifying forward. A cost is seconds of refining over seconds of encoding the same chunks in the same process.
-With --noise, the fidelity of latents to which noise was added, in deviations of each channel, says how brittle they are.
+Some lines for each file and number of steps; 0 steps are the encoder's own latents. Everything goes through NF4. F1 is
+of what the latents alone give, decoded freely without patches: a draft may run 8 tokens past its text. Fidelity and
+patch are of the verifying forward. A cost is seconds of refining over seconds of encoding the same chunks in the same
+process. With --noise, the fidelity of latents with noise, in deviations of each channel, says how brittle they are.
 Shapes: B chunks, K latents, D hidden width.
 """
 

@@ -1,4 +1,4 @@
-"""Banks made before rows said how far they are refined open, are described, take rows, and get the column when needed."""
+"""Banks made before rows said how far they are refined: they open, take rows, and get the column once it is needed."""
 
 from __future__ import annotations
 
