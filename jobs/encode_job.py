@@ -28,6 +28,7 @@ UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU 
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
 PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
+REFINED_CHUNKS = 4  # times fewer chunks a unit: a refined one costs tens of encodings
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
     usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(job, gpus=gpus)]
+    usual //= REFINED_CHUNKS if job.refine else 1
     wanted = job.settings.unit_chunks or usual
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
