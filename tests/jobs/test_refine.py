@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -11,6 +14,7 @@ from jobs.settings import EncodeSettings, RefineSettings, apply_settings
 from model.config import RefineConfig
 from pipeline.bank import Bank
 from pipeline.presence import Presence
+from pipeline.schema import REFINE_STEPS
 
 
 @pytest.fixture
@@ -86,3 +90,31 @@ def test_auto_means_the_setting_and_a_number_itself():
 
 def test_a_setting_that_means_nothing_is_refused(refused, bank):
     assert "refine_most is 0; it must be at least 1" in refused("refine", bank, "--set", "refine_most=0")
+
+
+SLOWLY = """
+import sys, time
+import pipeline.refine_bank as refine_bank
+from jobs.cli import main
+refine_bank.PIECE, swap = 1, refine_bank.swap
+refine_bank.swap = lambda *arguments: (time.sleep(0.5), swap(*arguments))[1]
+main(sys.argv[1:])
+"""
+
+
+def test_a_job_killed_between_two_commits_goes_on_and_the_bank_is_whole(nextmem, articles, bank):
+    begun, total = Bank.open(bank).version, Bank.open(bank).count()
+    job = subprocess.Popen([sys.executable, "-c", SLOWLY, "refine", str(bank), "--refine", "1", "--json"])
+    try:
+        deadline = time.monotonic() + 120
+        while Bank.open(bank).version < begun + 2 and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        job.kill()
+        job.wait()
+    refined = sum(steps is not None for batch in Bank.open(bank).rows([REFINE_STEPS]) for steps in batch[0].to_pylist())
+    assert 2 <= refined < total
+    (record,) = nextmem("refine", bank, "--refine", 1, "--json").records
+    assert record["rows"] == total - refined
+    assert nextmem("recall", bank, "--all").out == nextmem("recall", articles, "--all").out
+    assert nextmem("verify", bank).code == 0
