@@ -103,11 +103,11 @@ def test_a_listing_of_s3_is_sorted_by_full_path(place, object_store):
     assert [entry.uri for entry in storage.listing(f"s3://{place}")] == [f"s3://{place}/{path}" for path in paths]
 
 
-def test_a_packed_corpus_on_s3_is_unpacked_once_into_frames_that_units_are_read_from(place, object_store, monkeypatch):
+def test_a_packed_corpus_on_s3_is_unpacked_once_into_frames_that_units_are_read_from(place, monkeypatch):
     monkeypatch.setattr(spool, "WORTH_BYTES", 0)
     monkeypatch.setattr(spool, "FRAME_BYTES", 1000)
     lines = "".join(json.dumps({"id": f"d{n}", "text": f"Document {n}. " * 20}) + "\n" for n in range(30))
-    object_store.put(f"{place}/corpus/a.jsonl.gz", gzip.compress(lines.encode()))
+    storage.write_whole(f"s3://{place}/corpus/a.jsonl.gz", gzip.compress(lines.encode()))
     plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=2, folder=f"s3://{place}/bank/_plan")
     units = list(plan.units())
     storage.delete(f"s3://{place}/corpus/a.jsonl.gz")  # nobody needs it any more
