@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from model.refusal import Missing, Refusal
 from pipeline import storage
 from pipeline.documents import Document, Rejected, one_line
 
@@ -84,7 +85,7 @@ def corpus_files(arguments: Sequence[str]) -> Iterator[InputFile]:
     (an extension nobody reads, two arguments of one name or one inside the other, a dataset that cannot be loaded).
     """
     if not arguments:
-        raise ValueError("no corpus was given: name files, folders, globs or hf:NAME")
+        raise Refusal("no corpus was given: name files, folders, globs or hf:NAME")
     roots = _Roots()
     for argument in arguments:
         yield from _at_least_one(argument, _files_of(argument, roots))
@@ -98,13 +99,13 @@ def _files_of(argument: str, roots: _Roots) -> Iterator[InputFile]:
     if storage.exists(uri):
         entry = storage.stat(uri)
         if not entry.is_folder and format_of(entry.name)[0] == IGNORED:
-            raise ValueError(f"{argument} is no format that can be read: wanted {READABLE}")
+            raise Refusal(f"{argument} is no format that can be read: wanted {READABLE}")
         yield from _below(entry, argument, entry.name, roots)
     elif _is_glob(argument):
         for entry, name in _glob(uri):
             yield from _below(entry, argument, name, roots)
     else:
-        raise FileNotFoundError(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
+        raise Missing(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
 
 
 def format_of(name: str) -> tuple[str, str]:
@@ -130,10 +131,10 @@ class _Roots:
         around = list(self._around(uri))
         other = next((self.by_uri[folder] for folder in around if folder in self.by_uri), self.above.get(uri))
         if other is not None:
-            raise ValueError(f"{argument} and {other} overlap: files would be read twice. Leave one out")
+            raise Refusal(f"{argument} and {other} overlap: files would be read twice. Leave one out")
         other = self.by_name.get(name)
         if other is not None:
-            raise ValueError(
+            raise Refusal(
                 f"{argument} and {other} have the same name, {name}, so their documents could not be told apart: "
                 "give the folder that holds both, or a quoted glob, or rename one"
             )
@@ -154,7 +155,7 @@ def _at_least_one(argument: str, files: Iterator[InputFile]) -> Iterator[InputFi
         yield file
     if not readable:
         found = f"{ignored} files of other formats" if ignored else "no file"
-        raise FileNotFoundError(f"{argument} holds nothing that can be read: found {found}, wanted {READABLE}")
+        raise Missing(f"{argument} holds nothing that can be read: found {found}, wanted {READABLE}")
 
 
 def _below(entry: storage.Entry, argument: str, name: str, roots: _Roots) -> Iterator[InputFile]:
@@ -184,7 +185,7 @@ def _saved_files(folder: str) -> frozenset[str] | None:
     try:
         return frozenset(file["filename"] for file in json.loads(storage.read_bytes(state))["_data_files"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{state} is not what datasets.save_to_disk writes: save the dataset again") from None
+        raise Refusal(f"{state} is not what datasets.save_to_disk writes: save the dataset again") from None
 
 
 def _relative(root: str, uri: str) -> str:
@@ -196,7 +197,7 @@ def _check_encodable(uri: str) -> None:
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
+        raise Refusal(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
 
 
 def _is_glob(argument: str) -> bool:
@@ -251,7 +252,7 @@ def _load_dataset(argument: str, name: str, config: str | None, revision: str | 
     try:
         splits = load_dataset(name, config, revision=revision)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
-        raise ValueError(f"{argument} could not be loaded: {one_line(error)}") from error
+        raise Refusal(f"{argument} could not be loaded: {one_line(error)}") from error
     if split and split not in splits:
-        raise ValueError(f"{argument}: there is no split {split!r}; found {', '.join(splits)}. Slices are not taken")
+        raise Refusal(f"{argument}: there is no split {split!r}; found {', '.join(splits)}. Slices are not taken")
     return {split: splits[split]} if split else dict(splits)

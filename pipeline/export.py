@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.refusal import Taken
 from pipeline import storage
 from pipeline.bank import Bank
 from pipeline.folder import Folder
@@ -46,7 +47,7 @@ def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
         return _export_remote(bank, Folder(out_dir))
     out = Path(out_dir).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is not empty: export into a new folder")
+        raise Taken(f"{out} is not empty: export into a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -61,7 +62,7 @@ def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
 
 def _export_remote(bank: Bank, out: Folder) -> Exported:
     if out.names(recursive=True):
-        raise FileExistsError(f"{out.uri} is not empty: export into a new folder")
+        raise Taken(f"{out.uri} is not empty: export into a new folder")
     try:
         return _write(bank, out)
     except BaseException:
