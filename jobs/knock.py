@@ -8,7 +8,7 @@ import socket
 
 from model.refusal import Refusal, Unavailable
 
-ANSWER_SECONDS = 20  # for a head that is busy, or starts this moment
+ANSWER_SECONDS = 15  # for a head that is busy, or starts this moment
 WANTED = "wanted HOST:PORT of the cluster's head, such as 10.0.0.1:6379, or nothing for a Ray on this machine"
 _FORM = re.compile(r"(ray://)?(?P<host>\[[^\]\s/]+\]|[^\[\]\s/:]+):(?P<port>\d{1,5})/?")
 ALIVE = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray://": "/ray.rpc.RayletDriver/ClusterInfo"}
