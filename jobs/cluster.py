@@ -22,7 +22,7 @@ from pathlib import Path
 
 from jobs.head_watch import HeadWatch
 from jobs.knock import require_answer
-from jobs.ray_folder import ray_folder
+from jobs.ray_folder import ray_folder, require_home
 from jobs.stopping import Stopped, heed_again
 from model.refusal import Refusal, Unavailable
 
@@ -97,6 +97,7 @@ class Session:
         quiet()
         local = {}
         if _address() == "local":
+            require_home()
             local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False}
             local |= {"_metrics_export_port": self._metrics_port} if self._metrics_port else {}
             local |= {"_temp_dir": folder} if (folder := ray_folder()) else {}

@@ -32,6 +32,18 @@ def ray_folder() -> str | None:
     raise Refusal(f"TMPDIR={found} {fault}: set RAY_TMPDIR to a short folder that can be written to")
 
 
+def require_home() -> None:
+    """Ray keeps a token of its own in the home folder. Raises Refusal where it could not."""
+    home = os.path.expanduser("~/.ray")
+    try:
+        os.makedirs(home, exist_ok=True)
+    except OSError as error:
+        raise Refusal(
+            f"{home}, where Ray keeps its token, cannot be made ({error.strerror}): set HOME to a folder that can be "
+            "written to, and NEXTMEM_CACHE for converted weights"
+        ) from None
+
+
 def _fault(folder: str) -> str | None:
     """What keeps Ray from using a folder."""
     if not os.path.isabs(folder):

@@ -11,7 +11,7 @@ import tempfile
 import pytest
 from test_encode_killed import ROOT
 
-from jobs.ray_folder import LONGEST, SOCKET_PATH, ray_folder
+from jobs.ray_folder import LONGEST, SOCKET_PATH, ray_folder, require_home
 from model.refusal import Refusal
 
 LONG = "scratch/local/jobs/0012345678.login-01.cluster.example.org/user-space/tmp-of-the-job-0012345678"
@@ -52,13 +52,18 @@ def test_a_ray_tmpdir_that_is_too_long_is_refused(monkeypatch):
         ray_folder()
 
 
+def test_a_home_in_which_ray_cannot_keep_its_token_is_named(monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    with pytest.raises(Refusal, match=r"/dev/null/home/\.ray, where Ray keeps its token, cannot be made"):
+        require_home()
+
+
 @pytest.mark.ray
-def test_encode_works_under_a_long_tmpdir_and_without_a_home(tmp_path):
+def test_encode_works_under_a_long_tmpdir(tmp_path):
     os.makedirs(tmp_path / LONG)
     corpus = tmp_path / "one.jsonl"
     corpus.write_text(json.dumps({"id": "a", "text": "one short text about the ferry"}) + "\n")
     own = {"TMPDIR": str(tmp_path / LONG), "PYTHONPATH": str(ROOT), "NEXTMEM_CACHE": str(tmp_path / "cache")}
-    own |= {"HOME": "/dev/null/home"}
     words = [sys.executable, "-m", "jobs.cli", "encode", corpus, tmp_path / "bank", "--backbone", "tiny-llama"]
     ran = subprocess.run(words, cwd=ROOT, env=os.environ | own, capture_output=True, text=True)
     assert ran.returncode == 0 and "Ray keeps its session in /tmp/ray" in ran.stderr, ran.stderr
