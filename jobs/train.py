@@ -125,24 +125,24 @@ def _require_fit(asked: RunSettings) -> None:
         return
     start = read_settings(asked.init)
     if not find_weights(asked.backbone).is_named(start["backbone_fingerprint"]):
-        raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
+        raise Refusal(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
     measured = () if asked.train.stages == "2" else ("latent_gain",)  # when stage 2 begins
     before = CodecConfig.from_dict(start["config"]).as_dict()
     for name, wanted in asked.codec.as_dict().items():
         found = before[name]
         if found != wanted and name not in (*MAY_DIFFER, *measured):
-            raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
+            raise Refusal(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
 
 
 def _data_wanted(run: RunFolder, change: bool) -> bool:
     """Whether the passages are to be read. ValueError for data that a run must not be mixed with."""
     version = data_version(run.data)
     if version is None and run.data.exists():
-        raise ValueError(f"{run.data} exists and is no data of a run: name another folder for the run")
+        raise Refusal(f"{run.data} exists and is no data of a run: name another folder for the run")
     if version is None or run.settings() is None:  # data alone are what a start left that was killed
         return True
     if version != VERSION and not change:
-        raise ValueError(
+        raise Refusal(
             f"the chunks in {run.data} were cut otherwise than encoding cuts now (data of version {version}, not "
             f"{VERSION}). --change reads the passages again and goes on with those; or name a new folder, with --init"
         )

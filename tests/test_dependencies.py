@@ -66,7 +66,8 @@ PRIVATE_IMPORTS = {
 PRIVATE_WORDS = {
     ("jobs/cluster.py", "_worker_logs_enabled"), ("jobs/cluster.py", "_private"), ("jobs/cluster.py", "_temp_dir"),
     ("jobs/cluster.py", "_metrics_export_port"), ("pipeline/encode.py", "_data_context"),
-    ("model/compiled.py", "_dynamo"), ("model/backbone.py", "_attn_implementation"),
+    ("pipeline/encode.py", "_topology"),
+    ("model/merging.py", "_modules"), ("model/compiled.py", "_dynamo"), ("model/backbone.py", "_attn_implementation"),
 }  # fmt: skip
 
 
@@ -124,7 +125,8 @@ def rays_loop():
 
     assert list(inspect.signature(ExecutionCallback.before_execution_starts).parameters) == ["self", "executor"]
     assert list(inspect.signature(ExecutionCallback.on_execution_step).parameters) == ["self", "executor"]
-    assert "self._data_context" in inspect.getsource(StreamingExecutor.__init__)
+    made = inspect.getsource(StreamingExecutor.__init__)
+    assert "self._data_context" in made and "self._topology" in made
     assert isinstance(DataContext().custom_execution_callback_classes, list)
     assert callable(DataContext.set_config) and callable(DataContext.get_config)
 
@@ -154,6 +156,7 @@ def torchs_compiler():
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
+    assert torch.nn.Sequential(torch.nn.ReLU())._modules.keys() == {"0"}
     assert issubclass(InvalidCxxCompiler, Exception) and callable(get_cpp_compiler)
     assert isinstance(torch._dynamo.config.recompile_limit, int)
 

@@ -66,7 +66,7 @@ def test_another_job_s_bank_that_came_meanwhile_is_left_as_it_is(tmp_path, ident
     with pytest.raises(Refusal), leaving_nothing(Folder(tmp_path / "bank"), CODEC):
         Bank.create(tmp_path / "bank", identity, codec=tiny_codec_folder)
         raise Refusal("no")
-    assert Folder(tmp_path / "bank").names(CODEC)
+    assert Folder(tmp_path / "bank").names(CODEC, recursive=True)
 
 
 def torn(codec):
