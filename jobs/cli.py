@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -16,39 +17,54 @@ from jobs.commands.read import export, info, recall, search, verify
 from jobs.commands.submit import jobs, logs, stop, submit
 from jobs.commands.tend import refine, status, tend
 from jobs.commands.train import train
+from jobs.dashes import with_hint
+from jobs.stopping import Stopped, heed
 from jobs.token import join_with_token
-from pipeline.s3_errors import explained
-
-TROUBLE = "NEXTMEM_DEBUG=1 shows where it happened."
+from jobs.told import DEBUG, told
 
 
 class Refusing(click.Group):
-    """Turns what a person can mend into one line and exit code 1."""
+    """Turns what a person can mend into one line and exit code 1, and a fault of ours into one that says so."""
+
+    def main(self, args: Sequence[str] | None = None, *rest, **more):
+        given = sys.argv[1:] if args is None else list(args)
+        odd = next((argument for argument in given if not _is_utf8(argument)), None)
+        if odd is not None:
+            line = f"the argument {os.fsencode(odd)!r} is not UTF-8: give it in UTF-8, or rename what it names"
+            click.echo(f"nextmem: {line}", err=True)
+            if more.get("standalone_mode", True):
+                sys.exit(1)
+            return 1
+        return super().main(args, *rest, **{"obj": given} | more)
 
     def invoke(self, ctx: click.Context):
+        signals = heed()
+        signals.begin()
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise with_hint(error, ctx.obj or ()) from None
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
+        except Stopped as error:
+            raise click.exceptions.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except Exception as error:
-            if os.environ.get("NEXTMEM_DEBUG"):
+            if os.environ.get(DEBUG):
                 raise
-            click.echo(f"nextmem: {one_line(error)}", err=True)
+            click.echo(f"nextmem: {told(error)}", err=True)
             raise click.exceptions.Exit(1) from None
+        finally:
+            signals.end()
 
 
-def one_line(error: Exception) -> str:
-    """What went wrong, in a line; an error that is no one's refusal says how to see more."""
-    if store := explained(error):
-        return store
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    foreseen = isinstance(error, ValueError | OSError | ModuleNotFoundError | LookupError | RuntimeError)
-    return message if foreseen and message else f"{type(error).__name__}: {message} {TROUBLE}"
+def _is_utf8(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @click.group(cls=Refusing, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,6 +75,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a late call to Ray starts it again while we end
+    if cache := os.environ.get("NEXTMEM_CACHE"):
+        os.environ["NEXTMEM_CACHE"] = os.path.abspath(cache)  # workers run in another folder
+        os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.path.abspath(cache), "matplotlib"))
     join_with_token()
 
 

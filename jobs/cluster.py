@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.head_watch import HeadWatch
+from jobs.knock import require_answer
+from jobs.ray_folder import ray_folder, require_home
+from jobs.stopping import Stopped, heed_again
+from model.refusal import Refusal, Unavailable
 
 PACKAGES = ("model", "pipeline", "jobs")
 SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors that hold every core
@@ -50,7 +55,7 @@ class Session:
 
     def __init__(self, pool: str | None = None, *, metrics_port: int | None = None):
         if pool and _address() == "local" and not _is_running():
-            raise ValueError(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
+            raise Refusal(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
         self.pool, self._metrics_port = pool, metrics_port
         self._opened = ExitStack()
 
@@ -68,6 +73,7 @@ class Session:
         """Start or join Ray, once."""
         is_local = _address() == "local"
         if not _is_running():
+            require_reachable()
             import ray
 
             staging = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="nextmem-"))
@@ -86,21 +92,45 @@ class Session:
 
     def _init(self, environment: dict | None) -> None:
         import ray
+        from ray.exceptions import RayError
 
         quiet()
         local = {}
         if _address() == "local":
+            require_home()
             local = {"num_cpus": cores() + SPARE_CPUS, "include_dashboard": False}
             local |= {"_metrics_export_port": self._metrics_port} if self._metrics_port else {}
+            local |= {"_temp_dir": folder} if (folder := ray_folder()) else {}
         keep_stdout()
-        with _stderr_without(LEVEL_NOTE):
-            ray.init(
-                _address(),
-                runtime_env=environment,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **local,
-            )
+        try:
+            with _stderr_without(LEVEL_NOTE):
+                ray.init(
+                    _address(),
+                    runtime_env=environment,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **local,
+                )
+        except (RuntimeError, ConnectionError, ValueError, RayError) as error:
+            raise Unavailable(_not_begun(error)) from error
+        except SystemExit as end:  # what Ray's own handler of SIGTERM raises meanwhile
+            raise Stopped(signal.SIGTERM) if end.code == signal.SIGTERM else end from None
+        finally:
+            heed_again()  # Ray has set a handler of its own for SIGTERM, which prints a dump and exits
+
+
+def require_reachable() -> None:
+    """Raises Refusal or Unavailable, within half a minute, where RAY_ADDRESS names no Ray that answers."""
+    if not _is_running():
+        quiet()
+        require_answer(_address())
+
+
+def _not_begun(error: Exception) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if _address() == "local":
+        return f"Ray could not be started on this machine: {said}"
+    return f"the Ray at {_address()}, which RAY_ADDRESS names, could not be joined: {said}"
 
 
 def this_machine() -> Cluster:
@@ -111,6 +141,7 @@ def this_machine() -> Cluster:
 def quiet() -> None:
     """Ray's own chatter off: results and one progress bar are what a person reads. Its logs stay in its folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle workers, a second of CPU each, never used

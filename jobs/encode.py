@@ -24,11 +24,13 @@ from jobs.settings import EncodeSettings
 from jobs.watch import Watch
 from pipeline import storage
 from pipeline.attempts import RemoteLedger
-from pipeline.bank import PLAN, Bank
+from pipeline.bank import PLAN, Bank, require_room
 from pipeline.committing import commit_as_they_come
 from pipeline.encode import Stop, encode
+from pipeline.folder import Folder
 from pipeline.forecast import Forecast
 from pipeline.identity import CodecIdentity
+from pipeline.leave_nothing import leaving_nothing
 from pipeline.options import EncodeOptions
 from pipeline.plan import Plan, Work, plan_corpus
 from pipeline.sample import found_a_guess
@@ -67,14 +69,18 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
         gpus = wants_gpus(job, cluster)
         folder, exact = codec_folder(job, uri, gpus=gpus)
         identity = codec_identity(folder, exact)
-        plan = plan_corpus(
-            [absolute(argument) for argument in job.corpus],
-            job.columns,
-            unit_chunks=unit_chunks(job, folder, gpus=gpus),
-            folder=storage.join(uri, PLAN),
-            by_content=settings.check == "content",
-        )
-        bank = _bank(uri, folder, identity, plan)
+        with leaving_nothing(Folder(uri), PLAN):
+            plan = plan_corpus(
+                [absolute(argument) for argument in job.corpus],
+                job.columns,
+                unit_chunks=unit_chunks(job, folder, gpus=gpus),
+                folder=storage.join(uri, PLAN),
+                by_content=settings.check == "content",
+            )
+            if existing_bank(uri) is None:
+                require_room(Folder(uri), plan.columns.fields)
+                session.start()  # before there is a bank: a Ray that does not start leaves none
+            bank = _bank(uri, folder, identity, plan)
         if job.refine:
             bank.add_columns()
         work = bank_work(plan, bank, retry_rejected=job.retry_rejected)

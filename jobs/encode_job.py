@@ -16,6 +16,7 @@ from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
+from model.refusal import Refusal
 from model.weights import find_weights
 from pipeline import storage
 from pipeline.bank import Bank
@@ -87,13 +88,13 @@ def wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
     """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
     they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
     if job.gpus is None and not cluster.is_local and not cluster.gpus:
-        raise ValueError(
+        raise Refusal(
             "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
         )
     if job.gpus and not cluster.gpus and cluster.is_local:
-        raise ValueError("--gpus: this machine has no GPU that may be used")
+        raise Refusal("--gpus: this machine has no GPU that may be used")
     if job.gpus and not cluster.gpus and not job.actors:
-        raise ValueError("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
+        raise Refusal("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
     return cluster.gpus > 0 if job.gpus is None else job.gpus
 
 

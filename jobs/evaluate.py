@@ -20,6 +20,7 @@ from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec
 from model.embedded import EMBEDDED
 from model.precision import default_precision
 from model.reconstruction import Reconstruction, reconstruct
+from model.refusal import Refusal
 from pipeline.passages import Found, passage_files, read_passages
 
 
@@ -57,9 +58,9 @@ def first_chunks(codec: Codec, file: Path, text_column: str, count: int, min_tok
     texts = dict.fromkeys(read_passages([file], text_column, found))
     chunks = list(islice(_long_enough(codec, texts, min_tokens), count))
     if found.unreadable:
-        raise ValueError(found.unreadable[0])
+        raise Refusal(found.unreadable[0])
     if not chunks:
-        raise ValueError(f"{file} has no passage of {min_tokens} tokens or more in its column {text_column!r}")
+        raise Refusal(f"{file} has no passage of {min_tokens} tokens or more in its column {text_column!r}")
     return chunks
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from model.codec_folder import TOKENIZER, read_settings
 from model.config import CodecConfig, ExactConfig
+from model.refusal import Refusal
 from model.tokens import TextTokenizer
 from pipeline.identity import CodecIdentity
 
@@ -40,6 +41,6 @@ def _require_tokenizer(path: Path, fingerprint: str) -> None:
     try:
         found = TextTokenizer.load(path).fingerprint
     except Exception as error:  # what tokenizers raises has no type of its own
-        raise ValueError(f"{path} is torn: {error}. Copy the codec folder again.") from None
+        raise Refusal(f"{path} is torn: {error}. Copy the codec folder again.") from None
     if found != fingerprint:
-        raise ValueError(f"{path} is not the codec's: its hash is {found}, not {fingerprint}. Copy the folder again.")
+        raise Refusal(f"{path} is not the codec's: its hash is {found}, not {fingerprint}. Copy the folder again.")

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.token import NAMES, Token, find_token
+from model.refusal import Missing, Refusal, Taken, Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # Ray's own, and where `ray dashboard cluster.yaml` forwards to
-ANSWER_SECONDS = (10, 60)  # to connect; to answer: a head that is busy starting nodes takes its time
+ANSWER_SECONDS = (10, 20)  # to connect; to answer: a head that is busy starting nodes takes its time
 AGENT_SECONDS, NO_AGENT = 120, "No available agent"  # a head that has just started answers before it can take jobs
 COMMAND = "nextmem"  # the metadata field that holds the submitted command
 
@@ -42,9 +43,9 @@ class JobServer:
     """Asks the server who it is when made. Raises ConnectionError, PermissionError or ValueError, each one line."""
 
     def __init__(self, address: str | None):
-        self.address = _dashboard(address)
+        self.address, variable = _dashboard(address)
         token = find_token()
-        _greet(self.address, token)
+        _greet(self.address, variable, token)
         self._client = _client(self.address, token)
 
     def submit(self, command: str, entrypoint: str, submission_id: str, environment: dict) -> None:
@@ -91,7 +92,7 @@ class JobServer:
             async for text in self._client.tail_job_logs(job_id):
                 yield text
         except (ClientError, RuntimeError) as error:
-            raise ConnectionError(f"the log of {job_id} broke off: {error}") from None
+            raise Unreachable(f"the log of {job_id} broke off: {error}") from None
 
     @contextmanager
     def _plain(self, job_id: str = "") -> Iterator[None]:
@@ -101,44 +102,53 @@ class JobServer:
         try:
             yield
         except RequestException:
-            raise ConnectionError(f"the cluster at {self.address} does not answer any more") from None
+            raise Unreachable(f"the cluster at {self.address} does not answer any more") from None
         except RuntimeError as error:
             if "does not exist" in str(error):
-                raise LookupError(
+                raise Missing(
                     f"the cluster at {self.address} knows no job {job_id}: `nextmem jobs` lists those it knows"
                 ) from None
             if "already exists" in str(error):
-                raise FileExistsError(f"{job_id} has just been submitted by another: `nextmem jobs` lists it") from None
-            raise RuntimeError(f"the cluster at {self.address} refused: {_last_line(error)}") from None
+                raise Taken(f"{job_id} has just been submitted by another: `nextmem jobs` lists it") from None
+            raise Unavailable(f"the cluster at {self.address} refused: {_last_line(error)}") from None
 
 
-def _dashboard(address: str | None) -> str:
-    """The address that was given or set, without a trailing slash. ValueError for one of another kind."""
-    environ = os.environ
-    found = address or environ.get("RAY_API_SERVER_ADDRESS") or environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
+def _dashboard(address: str | None) -> tuple[str, str]:
+    """The address that was given or set, without a trailing slash, and the variable that names it, else nothing.
+
+    Raises Refusal for one of another kind.
+    """
+    set_by = ((os.environ.get(name), name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"))
+    choices = ((address, ""), *set_by, (DEFAULT_ADDRESS, ""))
+    found, variable = next((value, name) for value, name in choices if value)
     if not found.startswith(("http://", "https://")):
-        raise ValueError(
-            f"the address is {found!r}; wanted the dashboard's, such as --address http://HOST:8265 (RAY_ADDRESS may "
-            "name it too)"
+        raise Refusal(
+            f"the address is {found!r}{_named(variable)}; wanted the dashboard's, such as --address http://HOST:8265 "
+            "(RAY_ADDRESS may name it too)"
         )
-    return found.rstrip("/")
+    return found.rstrip("/"), variable
 
 
-def _greet(address: str, token: Token | None) -> None:
+def _greet(address: str, variable: str, token: Token | None) -> None:
     """Ray's client would wait without limit for a host that is not there, and say little about a token."""
     import requests
 
     try:
         reply = requests.get(f"{address}/api/version", headers=token.header() if token else {}, timeout=ANSWER_SECONDS)
-    except requests.exceptions.RequestException as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address} ({type(error).__name__}): start one, forward its port, or give "
-            "--address http://HOST:8265"
+    except (requests.exceptions.RequestException, ValueError) as error:  # ValueError: no host is written so
+        raise Unreachable(
+            f"no Ray answers at {address}{_named(variable)} ({type(error).__name__}): start a cluster, forward its "
+            "port, or give --address http://HOST:8265"
         ) from None
     if reply.status_code in (401, 403):
-        raise PermissionError(_token_refused(address, token))
+        raise Refusal(_token_refused(address, token))
     if reply.status_code != 200 or "ray_version" not in reply.text:
-        raise ValueError(f"what answers at {address} is no Ray dashboard (HTTP {reply.status_code}): check --address")
+        found = f"what answers at {address}{_named(variable)} is no Ray dashboard"
+        raise Refusal(f"{found} (HTTP {reply.status_code}): check --address")
+
+
+def _named(variable: str) -> str:
+    return f", which {variable} names" if variable else ""
 
 
 def _token_refused(address: str, token: Token | None) -> str:

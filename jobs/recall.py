@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
+from tqdm import tqdm
 
 from jobs.opened import load_bank_codec, open_bank
-from jobs.output import emit, share
+from jobs.output import emit, interval, share
 from pipeline.bank import Bank
 from pipeline.decode import COLUMNS, InexactRecall, Recalled, recall
 from pipeline.lookup import by_chunk_id, by_doc_id
@@ -30,22 +31,25 @@ def run_recall(
     exact is never printed as if it were.
     """
     bank = open_bank(uri)
-    rows = _rows(bank, chunk, doc)
+    rows, total = _rows(bank, chunk, doc)
     codec = load_bank_codec(bank, backbone=backbone)
-    recalled = recall(rows, codec, patched=patched, batch_size=batch_size)
-    return _print(recalled, patched, as_json)
+    shown = not as_json and not sys.stdout.isatty() and total > 1  # on a terminal the texts themselves are seen to come
+    with tqdm(total=total, unit="chunk", desc="recalling", disable=not shown, file=sys.stderr, mininterval=interval(),
+              leave=False) as bar:  # fmt: skip
+        recalled = recall(rows, codec, patched=patched, batch_size=batch_size, on_decoded=bar.update)
+        return _print(recalled, patched, as_json)
 
 
 def as_record(row: Recalled) -> dict:
     return {name: getattr(row, name) for name in Recalled.__dataclass_fields__}
 
 
-def _rows(bank: Bank, chunk: str | None, doc: str | None) -> Iterable[pa.RecordBatch]:
-    if chunk is not None:
-        return by_chunk_id(bank, [chunk]).to_batches()
-    if doc is not None:
-        return by_doc_id(bank, doc).to_batches()
-    return bank.rows(COLUMNS)
+def _rows(bank: Bank, chunk: str | None, doc: str | None) -> tuple[Iterable[pa.RecordBatch], int]:
+    """The rows, and how many they are."""
+    if chunk is None and doc is None:
+        return bank.rows(COLUMNS), bank.count()
+    found = by_doc_id(bank, doc) if chunk is None else by_chunk_id(bank, [chunk])
+    return found.to_batches(), found.num_rows
 
 
 def _print(rows: Iterator[Recalled], patched: bool, as_json: bool) -> bool:
@@ -59,8 +63,8 @@ def _print(rows: Iterator[Recalled], patched: bool, as_json: bool) -> bool:
             emit(as_record(row))
         elif row.exact or not patched:
             sys.stdout.write(("\n" if last_doc not in (None, row.doc_id) else "") + row.text)
+            sys.stdout.flush()  # each row as it comes, also into a pipe
             last_doc = row.doc_id
-    sys.stdout.flush()
     if count and not as_json:
         print(_note(count, carried / count, patched), file=sys.stderr)
     return wrong == 0

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from model.config import CodecConfig
 from model.curriculum import TrainConfig
+from model.refusal import Refusal
 from model.training_state import Checkpoints
 
 LOCK_SECONDS = 60  # workers of a killed driver take some seconds to notice
@@ -64,7 +65,7 @@ class RunFolder:
             train, codec = TrainConfig(**saved["train"]), CodecConfig.from_dict(saved["codec"])
             return RunSettings(saved["backbone"], tuple(saved["data"]), saved["init"], train, codec)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.config} is damaged or of another version: {error!r}. Name a new folder.") from None
+            raise Refusal(f"{self.config} is damaged or of another version: {error!r}. Name a new folder.") from None
 
     def has_begun(self) -> bool:
         """Whether anything was measured. From then on it is a run, whatever ends it."""
@@ -82,9 +83,9 @@ class RunFolder:
             fixed = [n for n in odd if n in FIXED or not hasattr(asked.train, n)]
             said = "; ".join(f"{name} is {before[name]!r}, asked for {after[name]!r}" for name in odd)
             if fixed:
-                raise ValueError(f"{self.path} is a run of other settings, which cannot change: {said}. New folder?")
+                raise Refusal(f"{self.path} is a run of other settings, which cannot change: {said}. New folder?")
             if not change:
-                raise ValueError(f"{self.path} is a run of other settings: {said}. --change goes on with the new ones.")
+                raise Refusal(f"{self.path} is a run of other settings: {said}. --change goes on with the new ones.")
 
     def adopt(self, asked: RunSettings, *, change: bool) -> None:
         """Make the folder, or take over what may change. Raises what `check` does."""
@@ -134,7 +135,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
-            raise ValueError(f"another process trains in {self.path}: wait for it, or stop it") from None
+            raise Refusal(f"another process trains in {self.path}: wait for it, or stop it") from None
         return lock
 
     def rows(self) -> list[dict]:
@@ -153,7 +154,7 @@ class RunFolder:
         if self.error.exists():
             message = json.loads(self.error.read_text())["message"]
             self.error.unlink()
-            raise ValueError(message)
+            raise Refusal(message)
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jobs.opened import load_bank_codec, open_bank
 from jobs.output import emit, share
 from model.codec import Codec
+from model.refusal import Refusal
 from pipeline import schema
 from pipeline.bank import Bank
 from pipeline.decode import InexactRecall, Recalled, recall
@@ -20,7 +21,7 @@ from pipeline.search import Hit, nearest
 def run_search(uri: str, query: str, *, k: int, with_text: bool, backbone: str | None, as_json: bool) -> None:
     """Print the k best rows. Raises InexactRecall for a row whose text cannot be given."""
     if not query.strip():
-        raise ValueError("the query is empty: give a few words to search for")
+        raise Refusal("the query is empty: give a few words to search for")
     bank = open_bank(uri)
     codec = load_bank_codec(bank, backbone=backbone)
     hits = nearest(bank, embed_query(codec, query), k)
@@ -38,7 +39,7 @@ def embed_query(codec: Codec, query: str) -> np.ndarray:
     limit = codec.config.chunk_tokens
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
-        raise ValueError("the codec's tokenizer finds no token in the query: give other words to search for")
+        raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
     if len(chunks) == 1:
         times = limit // len(chunks[0])
         chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from model.config import RefineConfig
+from model.refusal import Refusal
 
 T = typing.TypeVar("T")
 
@@ -35,22 +36,22 @@ class EncodeSettings:
 
     def __post_init__(self):
         if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
+            raise Refusal(f"precision is {self.precision!r}; it must be auto, fp32 or bf16")
         if self.check not in ("listing", "content"):
-            raise ValueError(f"check is {self.check!r}; it must be listing or content")
+            raise Refusal(f"check is {self.check!r}; it must be listing or content")
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise Refusal(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.draft_rows < 0:
-            raise ValueError(f"draft_rows is {self.draft_rows}; it must be 0 or more")
+            raise Refusal(f"draft_rows is {self.draft_rows}; it must be 0 or more")
         if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
-            raise ValueError(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
+            raise Refusal(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
         if self.metrics_port is not None and not 0 < self.metrics_port < 65536:
-            raise ValueError(f"metrics_port is {self.metrics_port}; it must be between 1 and 65535")
+            raise Refusal(f"metrics_port is {self.metrics_port}; it must be between 1 and 65535")
         for name in ("margin", "commit_seconds", "stall_minutes", "price_per_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value}; it must be 0 or more")
+                raise Refusal(f"{name} is {value}; it must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class TendSettings:
     def __post_init__(self):
         for name in ("orphan_hours", "version_hours"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+                raise Refusal(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:
@@ -93,7 +94,7 @@ def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:
         owner = next((i for i, config in enumerate(configs) if key in _types(config)), None)
         if not equals or owner is None:
             known = ", ".join(sorted(name for config in configs for name in _types(config)))
-            raise ValueError(f"--set {pair}: wanted KEY=VALUE with one of the keys {known}")
+            raise Refusal(f"--set {pair}: wanted KEY=VALUE with one of the keys {known}")
         changes[owner][key] = _typed(key, value, _types(configs[owner])[key])
     return tuple(dataclasses.replace(config, **change) for config, change in zip(configs, changes, strict=True))
 
@@ -115,4 +116,4 @@ def _typed(key: str, value: str, wanted: object) -> object:
             raise ValueError
         return kind(value)
     except ValueError:
-        raise ValueError(f"--set {key}={value}: wanted a value of type {kind.__name__}") from None
+        raise Refusal(f"--set {key}={value}: wanted a value of type {kind.__name__}") from None

@@ -17,6 +17,7 @@ from pathlib import Path
 from jobs.cluster import PASSED_ON, runtime_env
 from jobs.job_server import Job, JobServer
 from model.default_codec import UNTRAINED
+from model.refusal import Refusal, Taken
 
 PATHS = {"encode": ("corpus", "bank", "codec"), "train": ("run", "data", "init")}
 FOLDERS = ("run", "data", "init")  # read and written through the file system
@@ -58,18 +59,18 @@ def require_cluster_paths(command: Command) -> None:
         value = command.parameters[name]
         for path in value if isinstance(value, tuple) else (value,):
             if path and not _is_clear(str(path), name):
-                raise ValueError(f"{name} {path!r} would be another place on the cluster: give {_wanted(name)}")
+                raise Refusal(f"{name} {path!r} would be another place on the cluster: give {_wanted(name)}")
     backbone = str(command.parameters["backbone"] or "")
     is_folder_here = bool(backbone) and not backbone.startswith("/") and Path(backbone).is_dir()
     if backbone.startswith((".", "~")) or is_folder_here:
-        raise ValueError(f"backbone {backbone!r} would be another place on the cluster: give {_wanted('backbone')}")
+        raise Refusal(f"backbone {backbone!r} would be another place on the cluster: give {_wanted('backbone')}")
 
 
 def require_public(variables: dict[str, str]) -> None:
     """Refuse what looks like a credential: a job's environment is shown on the dashboard and stands in its logs."""
     for name in variables:
         if any(word in name.upper() for word in SECRET):
-            raise ValueError(
+            raise Refusal(
                 f"--env {name} looks like a credential, and a job's environment is shown to all who see the cluster: "
                 "give it to the nodes instead (a role, a Kubernetes secret), and leave it out here"
             )
@@ -98,7 +99,7 @@ def _next_id(command: Command, server: JobServer) -> str:
     earlier = [job for job in server.jobs() if job.id.rpartition("-")[0] == command.stem]
     for job in earlier:
         if not job.is_over:
-            raise FileExistsError(_under_way(job))
+            raise Taken(_under_way(job))
     return f"{command.stem}-{1 + max((_number(job) for job in earlier), default=0)}"
 
 

@@ -12,6 +12,7 @@ from jobs.follow import follow
 from jobs.job_server import Job, JobServer
 from jobs.output import emit
 from jobs.submit import Command, passed_on, require_cluster_paths, require_public, submit
+from model.refusal import Unavailable
 
 STOP_SECONDS = 90  # a job gets 60 to commit what is finished
 
@@ -71,7 +72,7 @@ def run_stop(job_id: str, *, address: str | None, as_json: bool) -> None:
     end = time.monotonic() + STOP_SECONDS
     while not (job := server.job(job_id)).is_over:
         if time.monotonic() > end:
-            raise TimeoutError(f"{job_id} was asked to stop and is {job.status} after {STOP_SECONDS} s: look again")
+            raise Unavailable(f"{job_id} was asked to stop and is {job.status} after {STOP_SECONDS} s: look again")
         time.sleep(0.5)
     if as_json:
         emit(_record(job))

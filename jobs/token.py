@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from model.refusal import Refusal
 
 NAMES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH (a file that holds it) or ~/.ray/auth_token"
 
@@ -36,9 +39,11 @@ def find_token() -> Token | None:
         try:
             return Token(f"RAY_AUTH_TOKEN_PATH={named}", Path(named).read_text().strip())
         except OSError as error:
-            raise ValueError(f"RAY_AUTH_TOKEN_PATH={named} cannot be read ({error.strerror}): name the file") from None
-    home = Path.home() / ".ray" / "auth_token"
-    return Token(str(home), home.read_text().strip()) if home.is_file() else None
+            raise Refusal(f"RAY_AUTH_TOKEN_PATH={named} cannot be read ({error.strerror}): name the file") from None
+    home = Path(os.path.expanduser("~/.ray/auth_token"))
+    with suppress(OSError):  # none there, or the home folder is another user's
+        return Token(str(home), home.read_text().strip())
+    return None
 
 
 def join_with_token() -> None:

@@ -20,6 +20,7 @@ from model.config import CodecConfig
 from model.curriculum import Curriculum, TrainConfig
 from model.embedded import EMBEDDED
 from model.passages import VERSION, data_version
+from model.refusal import Refusal, Taken, Unavailable
 from model.weights import find_weights
 from pipeline.passages import prepare_passages
 
@@ -55,7 +56,11 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
     """
     for path in (job.run, *job.data, job.init or "", job.export or ""):
         if "://" in path:
-            raise ValueError(f"{path}: training reads and writes folders; copy it to one, or mount the store")
+            raise Refusal(f"{path}: training reads and writes folders; copy it to one, or mount the store")
+    if job.use_ray and job.export is None:
+        from jobs.cluster import require_reachable
+
+        require_reachable()  # before there is a run: a cluster that is gone leaves none
     run = RunFolder(job.run)
     if job.export is not None:
         _export(job, run)
@@ -86,9 +91,9 @@ def _export(job: TrainJob, run: RunFolder) -> None:
     from jobs.training_loop import LoopOptions, run_loop
 
     if run.settings() is None or run.checkpoints(1).latest() is None:
-        raise ValueError(f"{run.path} has no checkpoint to make a codec of; train there first")
+        raise Refusal(f"{run.path} has no checkpoint to make a codec of; train there first")
     if Path(job.export).exists():
-        raise FileExistsError(f"{job.export} exists already; name a new folder for the codec")
+        raise Taken(f"{job.export} exists already; name a new folder for the codec")
     device = "cuda" if job.gpus else "auto"
     run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=_say)
 
@@ -96,7 +101,7 @@ def _export(job: TrainJob, run: RunFolder) -> None:
 def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
     """What the run is to be: the folder's settings or the defaults, with the command line's on top."""
     if held is None and not job.data:
-        raise ValueError(f"{path} is no run yet: name its passages with --data")
+        raise Refusal(f"{path} is no run yet: name its passages with --data")
     init = _absolute(job.init) if job.init else held.init if held else None
     if held is None:
         start = read_settings(init) if init else None
@@ -120,24 +125,24 @@ def _require_fit(asked: RunSettings) -> None:
         return
     start = read_settings(asked.init)
     if not find_weights(asked.backbone).is_named(start["backbone_fingerprint"]):
-        raise ValueError(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
+        raise Refusal(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
     measured = () if asked.train.stages == "2" else ("latent_gain",)  # when stage 2 begins
     before = CodecConfig.from_dict(start["config"]).as_dict()
     for name, wanted in asked.codec.as_dict().items():
         found = before[name]
         if found != wanted and name not in (*MAY_DIFFER, *measured):
-            raise ValueError(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
+            raise Refusal(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
 
 
 def _data_wanted(run: RunFolder, change: bool) -> bool:
     """Whether the passages are to be read. ValueError for data that a run must not be mixed with."""
     version = data_version(run.data)
     if version is None and run.data.exists():
-        raise ValueError(f"{run.data} exists and is no data of a run: name another folder for the run")
+        raise Refusal(f"{run.data} exists and is no data of a run: name another folder for the run")
     if version is None or run.settings() is None:  # data alone are what a start left that was killed
         return True
     if version != VERSION and not change:
-        raise ValueError(
+        raise Refusal(
             f"the chunks in {run.data} were cut otherwise than encoding cuts now (data of version {version}, not "
             f"{VERSION}). --change reads the passages again and goes on with those; or name a new folder, with --init"
         )
@@ -193,7 +198,7 @@ def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: T
     shutil.rmtree(scratch, ignore_errors=True)
     run.raise_error()
     if failure is not None:
-        raise RuntimeError(f"{failure} The same command goes on from the last checkpoint.")
+        raise Unavailable(f"{failure} The same command goes on from the last checkpoint.")
     return run.codec.exists()
 
 

@@ -22,6 +22,7 @@ from model.codec_folder import TENSORS
 from model.curriculum import Place
 from model.gain import TOKENS_A_CHANNEL
 from model.passages import Passages, Sampler
+from model.refusal import Refusal
 from model.sampling import write_sample
 from model.speed import body_weights, matmul_rate
 from model.trainee import Trainee
@@ -29,7 +30,7 @@ from model.training import Group, LossError, Measured, Trainer, step_flop
 from model.untrained import calibrate, latents_of
 
 
-class StoppedError(ValueError):
+class StoppedError(Refusal):
     """The run cannot go on; the message says why, and what a person can do."""
 
 
@@ -77,7 +78,7 @@ class _Loop:
         )
         try:
             self.trainer = Trainer(self.trainee, self.config, group)
-        except ValueError as error:
+        except Refusal as error:
             raise StoppedError(str(error)) from None
         self.curriculum = self.trainer.curriculum
         self.sampler = Sampler(

@@ -23,6 +23,7 @@ from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, fil
 from model.config import ADAPTERS, CodecConfig, ExactConfig
 from model.finite import require_finite
 from model.gain import LatentGain
+from model.refusal import Refusal, Taken
 
 
 def save_codec(codec: Codec, folder: str | Path) -> Path:
@@ -34,7 +35,7 @@ def save_codec(codec: Codec, folder: str | Path) -> Path:
     if codec.merged is not None:
         raise ValueError("this codec's adapters are merged with its backbone; load it without `exact` to save it")
     if folder.exists():
-        raise FileExistsError(f"{folder} exists already; name a new folder for the codec")
+        raise Taken(f"{folder} exists already; name a new folder for the codec")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -81,14 +82,14 @@ def load_codec(
         ("tokenizer", backbone.tokenizer.fingerprint, same),
     ):
         if not fits:
-            raise ValueError(
+            raise Refusal(
                 f"the codec in {folder} was made for {settings['backbone']} with {what} "
                 f"{settings[f'{what}_fingerprint']}; {backbone.name} has {found}. Use that backbone, or another codec."
             )
     try:
         tensors = load_file(Path(folder) / TENSORS)
     except SafetensorError as error:
-        raise ValueError(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
+        raise Refusal(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
     _require_finite(tensors, f"{Path(folder) / TENSORS}:")
     return _codec(backbone, config, tensors, settings["identity"], exact, keep_plain=keep_plain)
 
@@ -100,9 +101,9 @@ def require_whole_weights(codec: Codec, folder: str | Path) -> None:
     """
     wanted, weights = read_settings(folder).get("backbone_sha256"), codec.backbone.weights
     if wanted is None or weights is None:
-        raise ValueError(f"{folder} records no hash of its backbone's whole weights: it was made before there was one")
+        raise Refusal(f"{folder} records no hash of its backbone's whole weights: it was made before there was one")
     if (found := weights.full_hash()) != wanted:
-        raise ValueError(
+        raise Refusal(
             f"the weights of {codec.backbone.name} have hash {found}, the codec in {folder} was made for {wanted}. "
             "Copy the model again."
         )
@@ -196,7 +197,7 @@ def _config(folder: str | Path, settings: dict) -> CodecConfig:
     try:
         return CodecConfig.from_dict(settings["config"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise Refusal(
             f"{Path(folder) / SETTINGS} holds no configuration that this nextmem knows: {error}. "
             "Install the one that made the codec."
         ) from None

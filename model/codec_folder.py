@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from model.refusal import Missing, Refusal
+
 FORMAT_VERSION = 1
 SETTINGS, TENSORS, TOKENIZER = "codec.json", "codec.safetensors", "tokenizer.json"
 
@@ -15,20 +17,18 @@ def read_settings(folder: str | Path) -> dict:
     folder = Path(folder)
     for name in (SETTINGS, TENSORS, TOKENIZER):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is not a whole codec folder: {name} is missing. Copy it again.")
+            raise Missing(f"{folder} is not a whole codec folder: {name} is missing. Copy it again.")
     try:
         settings = json.loads((folder / SETTINGS).read_text())
         version, wanted = settings["format_version"], settings["tensors_sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / SETTINGS} is torn or no codec's: {error!r}. Copy the codec folder again."
-        ) from None
+        raise Refusal(f"{folder / SETTINGS} is torn or no codec's: {error!r}. Copy the codec folder again.") from None
     if version != FORMAT_VERSION:
-        raise ValueError(
+        raise Refusal(
             f"{folder} has codec format {version}; this nextmem reads {FORMAT_VERSION}. Install a matching one."
         )
     if file_hash(folder / TENSORS) != wanted:
-        raise ValueError(f"{folder / TENSORS} is torn: its hash differs from the one in {SETTINGS}. Copy it again.")
+        raise Refusal(f"{folder / TENSORS} is torn: its hash differs from the one in {SETTINGS}. Copy it again.")
     return settings
 
 

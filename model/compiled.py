@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from model.backbone import Backbone
+from model.refusal import Refusal
 
 NO_COMPILER = "compile_layers needs a C++ compiler and found none: install g++, or leave compile_layers out"
 
@@ -21,7 +22,7 @@ def compile_layers(backbone: Backbone) -> None:
     Raises ValueError where a CPU's code would be compiled and there is no compiler.
     """
     if backbone.device.type == "cpu" and not _has_compiler():
-        raise ValueError(NO_COMPILER)
+        raise Refusal(NO_COMPILER)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, FORMS)
     for layer in backbone.body.layers:
         layer.forward = _with_gradient(layer.forward)

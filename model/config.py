@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from model.patch import RAW_SHARE
+from model.refusal import Refusal
 
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned", "linear")
@@ -92,7 +93,7 @@ class RefineConfig:
 
 def _require(holds: bool, config: object, field: str, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")
+        raise Refusal(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")
 
 
 def _require_one_of(values: tuple[str, ...], config: object, field: str) -> None:

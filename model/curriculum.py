@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from model.refusal import Refusal
+
 STAGES = ("both", "1", "2")
 CURRICULA = ("progressive", "all_at_once")
 TRAINS = ("encoder", "both")
@@ -221,4 +223,4 @@ class Curriculum:
 
 def _require(holds: bool, config: object, field: str, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")
+        raise Refusal(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")

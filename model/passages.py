@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from model.refusal import Refusal
+
 TOKENS, OFFSETS, CARD = "tokens.npy", "offsets.npy", "data.json"
 VERSION = 2  # of the data: 1 was cut every so many ids, not where encoding cuts
 WINDOW = 64  # batches that are drawn together and sorted by length: long enough to group, short enough to stay random
@@ -90,7 +92,7 @@ class Sampler:
 
     def __init__(self, lengths_N: np.ndarray, *, batch_size: int, seed: int, first: int = 0):
         if len(lengths_N) <= first:
-            raise ValueError(f"{len(lengths_N)} chunks, {first} of them held out: none is left to train on")
+            raise Refusal(f"{len(lengths_N)} chunks, {first} of them held out: none is left to train on")
         self.lengths_N, self.seed, self.first = lengths_N, seed, first
         self.batch_size = min(batch_size, len(lengths_N) - first)
         self.batches = (len(lengths_N) - first) // self.batch_size  # an epoch

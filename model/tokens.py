@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from model.refusal import Missing
+
 SEGMENT_CHARS = 1_000_000  # a longer document is tokenised in pieces, so that memory does not grow with it
 ZERO_WIDTH_JOINER = "\u200d"
 EXTENDING = (  # characters of other categories that belong to the one before (Unicode Annex 29)
@@ -54,7 +56,7 @@ class TextTokenizer:
     def load(cls, path: str | Path) -> TextTokenizer:
         """From a tokenizer.json. FileNotFoundError where there is none."""
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} is missing: use a backbone with a fast tokenizer (a tokenizer.json)")
+            raise Missing(f"{path} is missing: use a backbone with a fast tokenizer (a tokenizer.json)")
         return cls(Tokenizer.from_file(str(path)))
 
     def save(self, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from model.bytes_tokenizer import bytes_tokenizer
 from model.embedded import EMBEDDED, embedded_folder
+from model.refusal import Missing, Refusal
 from model.tokens import TextTokenizer
 
 TINY = ("tiny-llama", "tiny-qwen3")  # random weights built in code (model/tiny.py), for tests and dry runs
@@ -87,7 +88,7 @@ def _local(name: str) -> Path | None:
     if not path.exists() and not name.startswith((".", "/", "~")):
         return None
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"{name} is not a model folder: it has no config.json. Name one, or a Hugging Face id.")
+        raise Missing(f"{name} is not a model folder: it has no config.json. Name one, or a Hugging Face id.")
     return path
 
 
@@ -99,7 +100,7 @@ def _fetched(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise Refusal(
             f"backbone {name!r} is no model folder here and could not be fetched ({reason}). Name a model folder, a "
             f"Hugging Face id, or {EMBEDDED}."
         ) from None
@@ -130,7 +131,7 @@ def shaping(config: dict) -> dict:
 def _files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{folder} has no *.safetensors: save the model with save_pretrained first")
+        raise Missing(f"{folder} has no *.safetensors: save the model with save_pretrained first")
     return files
 
 
@@ -162,5 +163,5 @@ def _header(path: Path, data: bytes) -> dict:
     try:
         header = json.loads(data)
     except ValueError:
-        raise ValueError(f"{path} is torn, or no safetensors file: copy the model again") from None
+        raise Refusal(f"{path} is torn, or no safetensors file: copy the model again") from None
     return {name: tensor for name, tensor in header.items() if name != "__metadata__"}

@@ -21,11 +21,13 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from model.refusal import Missing, Refusal, Taken
 from pipeline import log
 from pipeline.columns import require_same_columns, table_schema
 from pipeline.enclosing import refuse_inside_a_table
 from pipeline.folder import Folder, folder_hash
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
+from pipeline.leave_nothing import leaving_nothing
 from pipeline.schema import ADDED, DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of, row_schema
 from pipeline.unit_file import UnitWriter, unit_of
 
@@ -61,21 +63,21 @@ class Bank:
         that it does not name is removed again.
         The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/columns.py).
         """
-        folder, schema = Folder(uri), table_schema(metadata_fields)
-        _ = folder.table_uri  # refuses a place before anything is put there
-        _refuse_foreign_files(folder)
+        folder = Folder(uri)
+        schema = require_room(folder, metadata_fields)
         place = CODEC if codec is None else f"{CODEC}/{folder_hash(codec)}"
-        if codec is not None:
-            folder.put_folder(codec, place)
-        try:
-            _make_table(folder, schema, identity, place)
-            bank = cls.open(uri)
-            _remove_unnamed(folder, place, bank.table)
-            bank.require(identity)
-        except FileExistsError:
-            with suppress(TableNotFoundError):
-                _remove_unnamed(folder, place, DeltaTable(folder.table_uri, storage_options=folder.storage_options))
-            raise
+        with leaving_nothing(folder, place):
+            if codec is not None:
+                folder.put_folder(codec, place)
+            try:
+                _make_table(folder, schema, identity, place)
+                bank = cls.open(uri)
+                _remove_unnamed(folder, place, bank.table)
+                bank.require(identity)
+            except FileExistsError:
+                with suppress(TableNotFoundError):
+                    _remove_unnamed(folder, place, DeltaTable(folder.table_uri, storage_options=folder.storage_options))
+                raise
         return bank
 
     @classmethod
@@ -83,11 +85,11 @@ class Bank:
         """The newest version, or a given one. Raises FileNotFoundError; ValueError for what is no bank of ours."""
         folder = Folder(uri)
         if folder.is_local and os.path.isfile(folder.uri):
-            raise ValueError(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
+            raise Refusal(f"{folder.uri} is a file, and a memory bank is a folder: name another one.")
         try:
             return cls(folder, DeltaTable(folder.table_uri, version=version, storage_options=folder.storage_options))
         except TableNotFoundError as error:
-            raise FileNotFoundError(
+            raise Missing(
                 f"{folder.uri} is not a memory bank: it has no transaction log. `nextmem encode` writes one."
             ) from error
 
@@ -142,7 +144,7 @@ class Bank:
             sides = "; ".join(
                 f"{f}: bank {getattr(self.identity, f)!r}, codec {getattr(identity, f)!r}" for f in differing
             )
-            raise ValueError(
+            raise Refusal(
                 f"{self.folder.uri} holds another codec's rows ({sides}). Use the codec in {self.codec_path}."
             )
 
@@ -283,28 +285,33 @@ def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, pl
             raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
         )
     except DeltaError as error:
-        raise FileExistsError(f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it.") from error
+        raise Taken(f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it.") from error
 
 
 def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:
     properties = table.metadata().configuration
     found = properties.get(PREFIX + "format_version")
     if found is None:
-        raise ValueError(
+        raise Refusal(
             f"{folder.uri} is a Delta table, but not a memory bank: it names no codec. `nextmem encode` writes one."
         )
     if int(found) > FORMAT_VERSION:
-        raise ValueError(
+        raise Refusal(
             f"{folder.uri} has format {found}, this nextmem reads up to {FORMAT_VERSION}: install a newer nextmem."
         )
     return CodecIdentity.from_properties(properties)
 
 
-def _refuse_foreign_files(folder: Folder) -> None:
-    """A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's."""
+def require_room(folder: Folder, metadata_fields: tuple[pa.Field, ...]) -> pa.Schema:
+    """The schema of a bank that can be made here. Raises Taken, and Refusal for columns that a bank can't hold.
+
+    A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's.
+    """
+    _ = folder.table_uri  # refuses a place before anything is put there
     if folder.names(log.LOG):
-        raise FileExistsError(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
+        raise Taken(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
     refuse_inside_a_table(folder.uri, "a bank")
     others = [name for name in folder.names() if not name.startswith((".", "_"))]
     if others:
-        raise FileExistsError(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")
+        raise Taken(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")
+    return table_schema(metadata_fields)

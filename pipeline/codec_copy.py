@@ -12,10 +12,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
 from model.codec_folder import SETTINGS, TENSORS, TOKENIZER, read_settings
-from model.embedded import cache_folder
+from model.embedded import cache_folder, making
+from model.refusal import Missing
 from pipeline import storage
 
 
@@ -27,8 +26,7 @@ def local_codec(uri: str) -> str:
     settings = _fetched(uri, SETTINGS)
     folder = cache_folder() / "codecs" / f"fetched-{hashlib.sha256(settings).hexdigest()[:32]}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with making(folder):
             if not folder.is_dir():
                 _fetch(uri, settings, folder)
     return str(folder.absolute())
@@ -52,4 +50,4 @@ def _fetched(uri: str, name: str) -> bytes:
     try:
         return storage.read_bytes(storage.join(uri, name))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{uri} is not a whole codec folder: {name} is missing. Copy it again.") from None
+        raise Missing(f"{uri} is not a whole codec folder: {name} is missing. Copy it again.") from None

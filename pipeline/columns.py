@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from deltalake import Schema
 
+from model.refusal import Refusal
 from pipeline.schema import RESERVED, row_schema
 
 _WIDER = {
@@ -25,7 +26,7 @@ def table_schema(metadata_fields: tuple[pa.Field, ...] = ()) -> pa.Schema:
     taken = {name.lower() for name in RESERVED}
     for field in metadata_fields:
         if field.name.lower() in taken:
-            raise ValueError(
+            raise Refusal(
                 f"metadata column {field.name!r} is taken already (names differ by more than case): rename it"
             )
         taken.add(field.name.lower())
@@ -38,11 +39,11 @@ def storable(field: pa.Field) -> pa.Field:
     try:
         held = pa.schema(Schema.from_arrow(pa.schema([wanted])).to_arrow()).field(0)
     except Exception as error:  # deltalake raises bare Exception for a type it does not know
-        raise ValueError(
+        raise Refusal(
             f"metadata column {field.name!r} is {field.type}, which a bank can't hold: make it text"
         ) from error
     if pa.types.is_null(held.type):
-        raise ValueError(f"metadata column {field.name!r} has no values and so no type: leave it out")
+        raise Refusal(f"metadata column {field.name!r} has no values and so no type: leave it out")
     return held
 
 
@@ -51,7 +52,7 @@ def require_same_columns(bank: str, held: tuple[pa.Field, ...], brought: tuple[p
     ours = {field.name: str(field.type) for field in held}
     theirs = {field.name: str(storable(field).type) for field in brought}
     if ours != theirs:
-        raise ValueError(
+        raise Refusal(
             f"{bank} has the metadata columns {_listed(ours)}; this job brings {_listed(theirs)}. "
             "Ask for the bank's columns."
         )

@@ -20,6 +20,7 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from model.refusal import Missing, Unavailable
 from pipeline.bank import TROUBLES, Bank
 from pipeline.log import MARK, holds_mark, list_transaction, replacement_transaction, unit_transaction
 from pipeline.replace import arrived_elsewhere, without_documents
@@ -62,6 +63,10 @@ class Commit:
     known: tuple[str, ...]  # not committed: the bank held them already
 
 
+class ContendedError(Unavailable, CommitFailedError):
+    """Other writers came first each time: the same command may find more luck."""
+
+
 def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
     """Make finished units visible, all in one version of the table; a unit the table holds is left out.
 
@@ -79,9 +84,7 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
         if not fresh or _try(bank, fresh):
             return Commit(bank.version, tuple(each.unit_id for each in fresh), tuple(sorted(held)))
         time.sleep(min(0.01 * 2**attempt, 1.0))
-    raise CommitFailedError(
-        f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to commit {len(wanted)} units"
-    )
+    raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to commit {len(wanted)} units")
 
 
 def swap(
@@ -155,7 +158,7 @@ def _require_written(bank: Bank, receipts: list[Receipt]) -> None:
     for receipt in receipts:
         for file in receipt.files:
             if sizes[file.path] != file.size:
-                raise FileNotFoundError(
+                raise Missing(
                     f"unit {receipt.unit_id} says it wrote {file.path} ({file.size} bytes), and {bank.folder.uri} has "
                     "no such file: every worker must see the bank under this very path. Use shared storage."
                 )

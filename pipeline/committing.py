@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from model.refusal import Unavailable
 from pipeline.bank import Bank
 from pipeline.commit import commit
 from pipeline.outcome import Outcome
@@ -21,7 +22,7 @@ STOP_SECONDS = 20.0  # that the outcomes are given to end once they are asked to
 _END = object()
 
 
-class UnfinishableError(RuntimeError):
+class UnfinishableError(Unavailable):
     """No unit of this job can be done: a full disk, a folder that may not be written to."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from model.refusal import Missing, Refusal
 from pipeline import storage
 from pipeline.documents import Document, Rejected
 from pipeline.globs import is_glob, matching
@@ -102,7 +103,7 @@ def corpus_files(arguments: Sequence[str], text: str = "text") -> Iterator[Input
     (an extension nobody reads, two arguments of one name or one inside the other, a dataset that cannot be loaded).
     """
     if not arguments:
-        raise ValueError("no corpus was given: name files, folders, globs or hf:NAME")
+        raise Refusal("no corpus was given: name files, folders, globs or hf:NAME")
     roots = _Roots(text)
     for argument in arguments:
         yield from _at_least_one(argument, _files_of(argument, roots))
@@ -118,13 +119,13 @@ def _files_of(argument: str, roots: _Roots) -> Iterator[InputFile]:
         if entry.leads_to is not None:
             raise FileNotFoundError(f"{argument} is a link, and {entry.leads_to}, where it leads to, is gone")
         if not entry.is_folder and format_of(entry.name)[0] == IGNORED:
-            raise ValueError(f"{argument} is no format that can be read: wanted {READABLE}")
+            raise Refusal(f"{argument} is no format that can be read: wanted {READABLE}")
         yield from _below(entry, argument, entry.name, roots)
     elif is_glob(argument):
         for entry, name in matching(uri):
             yield from _below(entry, argument, name, roots)
     else:
-        raise FileNotFoundError(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
+        raise Missing(f"{argument} does not exist: give a file, a folder, a glob or hf:NAME")
 
 
 def format_of(name: str) -> tuple[str, str]:
@@ -151,10 +152,10 @@ class _Roots:
         around = list(self._around(uri))
         other = next((self.by_uri[folder] for folder in around if folder in self.by_uri), self.above.get(uri))
         if other is not None:
-            raise ValueError(f"{argument} and {other} overlap: files would be read twice. Leave one out")
+            raise Refusal(f"{argument} and {other} overlap: files would be read twice. Leave one out")
         other = self.by_name.get(name)
         if other is not None:
-            raise ValueError(
+            raise Refusal(
                 f"{argument} and {other} have the same name, {name}, so their documents could not be told apart: "
                 "give the folder that holds both, or a quoted glob, or rename one"
             )
@@ -177,7 +178,7 @@ def _at_least_one(argument: str, files: Iterator[InputFile]) -> Iterator[InputFi
     if not readable:
         found = f"{ignored} files of other formats" if ignored else "no file"
         found += f" and {links} links whose targets are gone" if links else ""
-        raise FileNotFoundError(f"{argument} holds nothing that can be read: found {found}, wanted {READABLE}")
+        raise Missing(f"{argument} holds nothing that can be read: found {found}, wanted {READABLE}")
 
 
 def _below(entry: storage.Entry, argument: str, name: str, roots: _Roots) -> Iterator[InputFile]:
@@ -245,7 +246,7 @@ def _saved_files(folder: str) -> frozenset[str] | None:
     try:
         return frozenset(file["filename"] for file in json.loads(storage.read_bytes(state))["_data_files"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{state} is not what datasets.save_to_disk writes: save the dataset again") from None
+        raise Refusal(f"{state} is not what datasets.save_to_disk writes: save the dataset again") from None
 
 
 def _relative(root: str, uri: str) -> str:
@@ -257,7 +258,7 @@ def _check_encodable(uri: str) -> None:
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
+        raise Refusal(f"the file name {os.fsencode(uri)!r} is not UTF-8: rename the file") from None
 
 
 def _hub_files(argument: str, roots: _Roots) -> Iterator[InputFile]:

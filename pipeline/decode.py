@@ -12,10 +12,11 @@ import pyarrow as pa
 from model.batches import batches
 from model.codec import Codec, StoredMemory
 from model.patch import RAW
+from model.refusal import Refusal
 from model.tokens import chunk_id, text_hash
 from pipeline import schema
 
-WINDOW = 512  # rows sorted by length together; what is recalled comes out in the order it went in
+WINDOW = 4  # batches of rows sorted by length together; what is recalled comes out in the order it went in
 BATCH = {"cpu": 32, "cuda": 128}
 COLUMNS = [
     schema.CHUNK_ID,
@@ -48,7 +49,7 @@ class Recalled:
     carried: float | None  # None for a row that was not verified
 
 
-class InexactRecall(ValueError):  # noqa: N818  (it reads as what it says)
+class InexactRecall(Refusal):
     """A row whose recalled text is not the one that was encoded."""
 
     def __init__(self, row: Recalled):
@@ -71,14 +72,14 @@ def recall(
     batch_size: int | None = None,
     on_decoded: Callable[[int], object] = lambda rows: None,
 ) -> Iterator[Recalled]:
-    """Texts of rows (with COLUMNS at least), in their order. Streaming: WINDOW rows at a time.
+    """Texts of rows (with COLUMNS at least), in their order. Streaming: WINDOW batches at a time, the first one alone.
 
     A row that cannot be recalled exactly comes with `exact=False`; raise InexactRecall of it, or say so otherwise.
     With `patched=False` what the latents alone give, exact or not. `on_decoded` is told of so many rows more as each
     batch is decoded, long before a window of rows comes out.
     """
     size = batch_size or BATCH[codec.backbone.device.type]
-    for window in _windows(rows):
+    for window in _windows(rows, size):
         yield from _recall_window(window, codec, patched, size, on_decoded)
 
 
@@ -151,13 +152,14 @@ def _matches(doc_id: str, position: int, wanted: str, token_ids: np.ndarray) -> 
     return chunk_id(doc_id, position, token_ids) == wanted
 
 
-def _windows(batches_: Iterable[pa.RecordBatch]) -> Iterator[list[dict]]:
-    window: list[dict] = []
+def _windows(batches_: Iterable[pa.RecordBatch], size: int) -> Iterator[list[dict]]:
+    """Lists of rows: of `size`, of twice that, and so on to WINDOW times that, so that the first text comes soon."""
+    window, wanted = [], size
     for batch in batches_:
-        for start in range(0, batch.num_rows, WINDOW):
-            window += batch.slice(start, WINDOW).select(COLUMNS).to_pylist()
-            while len(window) >= WINDOW:
-                yield window[:WINDOW]
-                window = window[WINDOW:]
+        for start in range(0, batch.num_rows, size):
+            window += batch.slice(start, size).select(COLUMNS).to_pylist()
+            while len(window) >= wanted:
+                yield window[:wanted]
+                window, wanted = window[wanted:], min(2 * wanted, WINDOW * size)
     if window:
         yield window

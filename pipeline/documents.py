@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.refusal import Refusal
 from pipeline import schema
 from pipeline.ids import id_fault, id_text
 
@@ -34,11 +35,9 @@ class Columns:
         folded = [name.lower() for name in self.carry]
         for name in self.carry:
             if name.lower() in schema.RESERVED:
-                raise ValueError(
-                    f"column {name!r} cannot be carried: a bank has a column of that name. Rename it first"
-                )
+                raise Refusal(f"column {name!r} cannot be carried: a bank has a column of that name. Rename it first")
             if folded.count(name.lower()) > 1:  # a Delta table does not tell names apart by case
-                raise ValueError(f"column {name!r} is to be carried twice. Name it once")
+                raise Refusal(f"column {name!r} is to be carried twice. Name it once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayTaskError
 
+from model.refusal import Unavailable
 from pipeline.attempts import RemoteLedger
 from pipeline.feed import RemoteFeed
 from pipeline.logs import log, log_to_stderr, log_unit
@@ -40,7 +41,10 @@ UNIT, CHUNKED, OUTCOME = "unit", "chunked", "outcome"
 READERS_A_GPU = 4  # at most: Ray Data adds readers while encoders wait; not tuned on a GPU yet
 NO_PROGRESS_SECONDS = 7200  # the longest a job waits for capacity before it ends with an error
 STOP = "nextmem.stop"  # in Ray Data's context: the key of a job's Stop
-RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt): ")  # as a traceback's last line begins
+RAISED = re.compile(  # as a traceback's last line begins
+    r"(model\.refusal\.\w+|[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)): "
+)
+REFUSED = re.compile(r"model\.refusal\.\w+: ")  # what a person can mend, on the worker's machine
 INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
 
 
@@ -155,7 +159,9 @@ def encode(
         if stop.is_asked:
             raise StoppedError
     except RayTaskError as error:
-        raise WorkerError(_cause(error)) from error
+        cause = _cause(error)
+        refusal = REFUSED.search(cause)
+        raise (Unavailable(REFUSED.sub("", cause)) if refusal else WorkerError(cause)) from error
 
 
 class _StopWhenAsked(ExecutionCallback):

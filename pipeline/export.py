@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.refusal import Taken
 from pipeline import storage
 from pipeline.bank import Bank
 from pipeline.enclosing import refuse_inside_a_table
@@ -49,13 +50,13 @@ def export(bank: Bank, out_dir: str | os.PathLike) -> Exported:
     uri = storage.absolute(os.fspath(out_dir))
     refuse_inside_a_table(uri, "an export")
     if storage.exists(uri) and not storage.stat(uri).is_folder:
-        raise FileExistsError(f"{uri} is a file, and an export is a folder: name another one")
+        raise Taken(f"{uri} is a file, and an export is a folder: name another one")
     return _export_remote(bank, Folder(uri)) if storage.is_remote(uri) else _export_local(bank, Path(uri))
 
 
 def _export_local(bank: Bank, out: Path) -> Exported:
     if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} is not empty: export into a new folder")
+        raise Taken(f"{out} is not empty: export into a new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -70,7 +71,7 @@ def _export_local(bank: Bank, out: Path) -> Exported:
 
 def _export_remote(bank: Bank, out: Folder) -> Exported:
     if out.names(recursive=True):
-        raise FileExistsError(f"{out.uri} is not empty: export into a new folder")
+        raise Taken(f"{out.uri} is not empty: export into a new folder")
     try:
         return _write(bank, out)
     except BaseException:

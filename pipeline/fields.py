@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from model.refusal import Refusal
 from pipeline.corpus import IGNORED, JSONL, LINK, TEXT, InputFile
 from pipeline.documents import Columns, kind_of, one_line
 from pipeline.lines import objects, unusable_ids
@@ -88,13 +89,13 @@ class _Survey:
         for name, having in self.having.items():
             if not having and not self.texts and self.found:
                 option = "--text-column" if name == self.columns.text else "--id-column"
-                raise ValueError(f"no file has a column {name!r}; found {', '.join(self.found)}. Name one by {option}")
+                raise Refusal(f"no file has a column {name!r}; found {', '.join(self.found)}. Name one by {option}")
 
     def check_carried(self) -> None:
         unseen = [name for name in self.columns.carry if name not in self.found]
         if unseen:
             names = ", ".join(map(repr, unseen))
-            raise ValueError(f"no file has a column {names} to carry; found {', '.join(self.found) or 'no columns'}")
+            raise Refusal(f"no file has a column {names} to carry; found {', '.join(self.found) or 'no columns'}")
 
     def _add_columns(self, file: InputFile, types: dict[str, pa.DataType | None]) -> None:
         self.found.update(dict.fromkeys(types))
@@ -109,7 +110,7 @@ class _Survey:
         origin = self.origin.setdefault(name, file.name)
         both = _wider(known, kind)
         if both is None:
-            raise ValueError(f"column {name!r} is {known} in {origin} but {kind} in {file.name}: make them one type")
+            raise Refusal(f"column {name!r} is {known} in {origin} but {kind} in {file.name}: make them one type")
         self.types[name] = both
 
 
@@ -131,7 +132,7 @@ def _json_type(value: object, name: str, file: InputFile) -> pa.DataType | None:
         return None
     kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
     if type(value) not in kinds:
-        raise ValueError(f"column {name!r} holds {kind_of(value)} in {file.name}: wanted strings, numbers or booleans")
+        raise Refusal(f"column {name!r} holds {kind_of(value)} in {file.name}: wanted strings, numbers or booleans")
     return kinds[type(value)]
 
 
@@ -139,9 +140,7 @@ def _held_as(kind: pa.DataType, name: str, file: InputFile) -> pa.DataType | Non
     """The type a Delta table holds such values as: signed integers, plain strings, microseconds."""
     held = _plain(kind)
     if held is None:
-        raise ValueError(
-            f"column {name!r} is {one_line(kind)} in {file.name}, which a bank cannot hold: convert it first"
-        )
+        raise Refusal(f"column {name!r} is {one_line(kind)} in {file.name}, which a bank cannot hold: convert it first")
     return held
 
 

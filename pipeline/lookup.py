@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from model.refusal import Refusal
 from pipeline.bank import Bank
 from pipeline.schema import CHUNK_ID, DOC_ID, POSITION
 
 SUGGEST_AMONG = 10_000
 
 
-class NotInBank(KeyError):  # noqa: N818  (it reads as what it says)
+class NotInBank(Refusal, KeyError):  # noqa: N818  (it reads as what it says)
     """An id the bank does not hold. A KeyError whose text is a sentence."""
 
     def __str__(self) -> str:

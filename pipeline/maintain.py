@@ -13,11 +13,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from deltalake import ColumnProperties, CommitProperties, WriterProperties
-from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
 from pipeline.bank import PLAN, TROUBLES, Bank
-from pipeline.commit import ATTEMPTS, add_actions, remove_actions, swap
+from pipeline.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
 from pipeline.log import LOG, MARK, holds_mark, loss_transaction, replacement_transaction
 from pipeline.replace import without_documents
 from pipeline.schema import INCOMPRESSIBLE
@@ -37,9 +36,7 @@ def delete(bank: Bank, doc_ids: Collection[str]) -> int:
         held = bank.count(removed)
         if swap(bank, [*remove_actions(removed), *add_actions(kept)], {"deleted_documents": len(doc_ids)}):
             return held - sum(file.num_records for file in kept)
-    raise CommitFailedError(
-        f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again"
-    )
+    raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again")
 
 
 def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
@@ -54,13 +51,13 @@ def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
         marks = [replacement_transaction(bank.table), loss_transaction(bank.table)]
         if not gone or swap(bank, remove_actions(gone), {"dropped_files": len(gone)}, marks):
             return gone
-    raise CommitFailedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to drop files: try again")
+    raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to drop files: try again")
 
 
 def compact(bank: Bank) -> int:
     """Join small files into files of at most 128 MB; how many files went.
 
-    Safe beside a running encode job. Raises CommitFailedError, with nothing changed, where rows were deleted or
+    Safe beside a running encode job. Raises ContendedError, with nothing changed, where rows were deleted or
     replaced meanwhile.
     """
     for trouble in range(1, TROUBLES + 1):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from model.passages import write_passages
+from model.refusal import Missing, Refusal
 from model.tokens import TextTokenizer
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
@@ -42,7 +43,7 @@ def passage_files(paths: Sequence[str]) -> list[Path]:
         else:
             found = [Path(path)] if Path(path).is_file() else [Path(name) for name in glob.glob(path, recursive=True)]
         if not found:
-            raise FileNotFoundError(f"no passages at {path}: wanted {', '.join(SUFFIXES)} files, or a folder of them")
+            raise Missing(f"no passages at {path}: wanted {', '.join(SUFFIXES)} files, or a folder of them")
         files += found
     return sorted(set(files))
 
@@ -113,10 +114,10 @@ def _require_some(found: Found, chunks: list, short: int, paths: Sequence[str], 
     if not found.passages:
         there = f"; the first row has {', '.join(found.columns)}: --set text_column=NAME" if found.columns else ""
         reason = found.unreadable[0] if found.unreadable else f"no row has text in a column {column!r}{there}"
-        raise ValueError(f"no readable passages in {where}: {reason}")
+        raise Refusal(f"no readable passages in {where}: {reason}")
     if len(chunks) < 2:
         passages = "1 passage" if found.passages == 1 else f"{found.passages} passages"
-        raise ValueError(
+        raise Refusal(
             f"{passages} in {where}, {len(chunks)} with a chunk of {shortest} tokens or more; 2 are wanted, since one "
             "is held out from training: give more, or longer ones, or --set min_tokens=N"
         )
@@ -141,7 +142,7 @@ def _parquet_texts(file: Path, column: str) -> Iterator[object]:
     parquet = pq.ParquetFile(file)
     if column not in parquet.schema_arrow.names:
         there = ", ".join(parquet.schema_arrow.names) or "none"
-        raise ValueError(f"it has no column {column!r}, its columns are {there}: --set text_column=NAME")
+        raise Refusal(f"it has no column {column!r}, its columns are {there}: --set text_column=NAME")
     for batch in parquet.iter_batches(columns=[column]):
         yield from batch.column(0).to_pylist()
 

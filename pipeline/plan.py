@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from model.refusal import Refusal
 from pipeline import storage
 from pipeline.corpus import Corpus
 from pipeline.documents import Columns
@@ -49,7 +50,7 @@ def plan_corpus(
     of a pass with what was packed so far.
     """
     if unit_chunks < 1:
-        raise ValueError(f"unit_chunks is {unit_chunks}: wanted at least 1")
+        raise Refusal(f"unit_chunks is {unit_chunks}: wanted at least 1")
     corpus = Corpus(tuple(arguments), columns.text)
     name = fingerprint(corpus, columns, unit_chunks, by_content=by_content) + ".plan.parquet"
     stored = _stored(storage.join(storage.absolute(folder), name), columns)
@@ -248,6 +249,6 @@ def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progr
             writer.add(planned)
         counts = packing.counts
         if not counts.units:
-            raise ValueError(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
+            raise Refusal(f"the corpus holds no documents: its {counts.files} files are empty. Give it some text")
         writer.finish(counts)
     return Plan(uri, columns)

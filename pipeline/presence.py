@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from model.refusal import Refusal, Unavailable
 from pipeline.folder import Folder
 
 JOBS = "_jobs"
@@ -76,7 +77,7 @@ class JobRecord:
         return (time.time() if now is None else now) - self.beat < GONE_SECONDS
 
 
-class BusyError(RuntimeError):
+class BusyError(Unavailable):
     """Another job is at work on the bank, and both at once is not safe."""
 
 
@@ -115,6 +116,10 @@ class Presence:
         if self._thread is None:
             return
         self._thread.join()
+        if isinstance(error, BusyError) or (isinstance(error, Refusal) and self.record.state == "planning"):
+            with suppress(OSError):
+                forget(self._folder, self.record)  # what is refused before it begins leaves nothing
+            return
         state = how_it_ended(error)
         self.update(state=state, error=" ".join(str(error).split())[:300] if state == "failed" else None)
         with suppress(OSError):  # the job's own error is what a person must read
@@ -171,7 +176,7 @@ def _read(folder: Folder, name: str) -> JobRecord | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder.uri}/{name} is no record of a job ({error}): delete it") from None
+        raise Refusal(f"{folder.uri}/{name} is no record of a job ({error}): delete it") from None
 
 
 def _place() -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
+from model.refusal import Refusal
 from pipeline.s3_errors import explained
 
 SCHEME = "s3://"
@@ -41,10 +42,10 @@ class S3Settings:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
         parts = urlsplit(endpoint or "https://aws")
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:  # it is printed
-            raise ValueError("AWS_ENDPOINT_URL is no plain URL: give one such as https://host or http://host:9000")
+            raise Refusal("AWS_ENDPOINT_URL is no plain URL: give one such as https://host or http://host:9000")
         attempts = os.environ.get("AWS_MAX_ATTEMPTS") or str(ATTEMPTS)
         if not attempts.isdecimal() or int(attempts) < 1:
-            raise ValueError(f"AWS_MAX_ATTEMPTS is {attempts}: wanted a whole number of at least 1")
+            raise Refusal(f"AWS_MAX_ATTEMPTS is {attempts}: wanted a whole number of at least 1")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
         return cls(endpoint and endpoint.rstrip("/"), region, int(attempts))
 
@@ -95,7 +96,7 @@ def _filesystem(bucket: str, settings: S3Settings, credentials: int) -> fs.S3Fil
     )
     if made.get_file_info(bucket).type == fs.FileType.NotFound:
         where = settings.endpoint or f"AWS, region {_region(bucket, settings)}"
-        raise ValueError(f"s3://{bucket}: there is no such bucket at {where}. Make it, or check its name.")
+        raise Refusal(f"s3://{bucket}: there is no such bucket at {where}. Make it, or check its name.")
     return made
 
 
@@ -107,4 +108,4 @@ def _region(bucket: str, settings: S3Settings) -> str:
         return fs.resolve_s3_region(bucket)
     except OSError as error:
         why = (explained(error) or str(error)).removeprefix(f"s3://{bucket}: ").partition(". ")[0]
-        raise ValueError(f"s3://{bucket}: its region is not known ({why}). Set AWS_REGION.") from None
+        raise Refusal(f"s3://{bucket}: its region is not known ({why}). Set AWS_REGION.") from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from model.refusal import Unavailable
+
 NAMED = 3  # units named in the error
 
 
-class StalledError(RuntimeError):
+class StalledError(Unavailable):
     """Nothing has moved for too long. What was finished is committed."""
 
 

@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from model.refusal import Refusal
 from pipeline import s3
 
 TEMPORARY = ".tmp-"  # how a file begins that is not whole yet; left behind only by a writer that was killed
@@ -201,9 +202,7 @@ def _filesystem(base: str) -> fs.FileSystem:
     try:
         return fs.FileSystem.from_uri(base)[0]
     except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{base} cannot be opened: {error}. Give a local path or a URI such as s3://bucket/key"
-        ) from None
+        raise Refusal(f"{base} cannot be opened: {error}. Give a local path or a URI such as s3://bucket/key") from None
 
 
 def _walk(uri: str, enter: Callable[[Entry], bool], ancestors: tuple[str, ...]) -> Iterator[Entry]:

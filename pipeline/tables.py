@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.refusal import Refusal
 from pipeline import storage
 from pipeline.corpus import PARQUET, InputFile, Located, Span
 from pipeline.documents import MADE, Columns, Rejected, Unfit, judge, reject
@@ -52,7 +53,7 @@ def table_schema(file: InputFile) -> pa.Schema | None:
         return None
 
 
-class DamagedError(ValueError):
+class DamagedError(Refusal):
     """A file, or the rows up to `end` of it, that is not what its name says."""
 
     def __init__(self, reason: str, end: int = 0):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from model.refusal import Refusal
 from pipeline import storage
 from pipeline.corpus import Span
 from pipeline.documents import Columns, Document, Rejected, reject
@@ -57,7 +58,7 @@ class Unit:
         return self.unit_id + (f"-{self.redo}" if self.redo else "") + (f"-r{self.retry}" if self.retry else "")
 
 
-class ChangedInputError(ValueError):
+class ChangedInputError(Refusal):
     """A unit's input is not what it was when it was planned."""
 
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--id-column", help="Default: a column `id` where there is one; else ids are made. '': always.")
 @click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
-@click.option("--actors", type=click.IntRange(min=1), help="Default: one a GPU; on a CPU one for each 4 cores.")
+@click.option(
+    "--actors",
+    type=click.IntRange(min=1),
+    help="Default: one a GPU; on CPUs one a core, as memory allows.",
+)
 @click.option(
     "--gpus/--no-gpus", default=None, help="A GPU for each actor, waited for; or CPUs. Default: what there is."
 )

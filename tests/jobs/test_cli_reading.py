@@ -52,6 +52,12 @@ def test_recall_of_all_parts_documents_by_a_line_feed(nextmem, articles):
     assert nextmem("recall", articles, "--all").out == "\n".join(ARTICLES.values())
 
 
+def test_recall_of_all_shows_its_progress_on_stderr_and_is_silent_with_json(nextmem, articles):
+    ran = nextmem("recall", articles, "--all")
+    assert "recalling:   0%" in ran.err and "recalling" not in ran.out
+    assert nextmem("recall", articles, "--all", "--json").err == ""
+
+
 def test_recall_as_json_has_a_line_a_chunk_with_every_field(nextmem, articles):
     ran = nextmem("recall", articles, "--all", "--json")
     assert ran.err == "" and {frozenset(record) for record in ran.records} == {frozenset(RECALLED)}

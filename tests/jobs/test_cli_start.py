@@ -63,3 +63,8 @@ def test_every_command_explains_itself(nextmem, command):
 def test_a_missing_argument_is_a_usage_error(nextmem):
     ran = nextmem("encode", "corpus.jsonl")
     assert ran.code == 2 and "Missing argument" in ran.err
+
+
+def test_actors_help_says_what_the_readme_says(nextmem):
+    assert "one a core, as memory allows" in " ".join(nextmem("encode", "--help").out.split())
+    assert "one a core, as far as memory goes" in (ROOT / "README.md").read_text()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import socket
 import threading
 
 import pytest
 
+from jobs import job_server
 from jobs.cluster import SUBMITTED, beside_the_job
 from jobs.commands.submit import SUBMITTABLE
 from jobs.job_server import JobServer
 from jobs.submit import Command
 from jobs.token import find_token, join_with_token
 
+WAITED = job_server.ANSWER_SECONDS  # to connect, to answer
 NOWHERE = ("--address", "http://127.0.0.1:9")  # the discard port: nothing answers
 
 
@@ -57,7 +60,7 @@ def test_paths_that_every_node_sees_reach_the_cluster(refused):
     words = ("encode", "s3://b/c", "hf:wikipedia", "/nfs/c", "s3://b/bank", "--backbone", "Qwen/Qwen3-8B")
     codec = ("--codec", "s3://b/codec")
     for command in (words, (*words, *codec)):
-        assert refused("submit", *NOWHERE, "--", *command).startswith("no Ray cluster answers at http://127.0.0.1:9 (")
+        assert refused("submit", *NOWHERE, "--", *command).startswith("no Ray answers at http://127.0.0.1:9 (")
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "db_password"])
@@ -76,14 +79,34 @@ def test_an_address_that_is_no_dashboard(refused, address):
     assert refused("jobs", "--address", address).startswith(f"the address is {address!r}; wanted the dashboard's")
 
 
+@pytest.mark.parametrize("words", [["jobs"], ["logs", "x"], ["stop", "x"], ["submit", "--", "encode", "/a", "/b"]])
+@pytest.mark.parametrize("variable", ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
+def test_the_variable_that_names_a_cluster_that_is_gone_is_said(refused, monkeypatch, words, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert refused(*words).startswith(f"no Ray answers at http://127.0.0.1:9, which {variable} names (")
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[bad", "http://a..b:1", "http://127.0.0.1:port"])
+def test_an_address_that_no_server_can_have(refused, address):
+    assert refused("jobs", "--address", address).startswith(f"no Ray answers at {address.rstrip('/')} (")
+
+
+def test_a_port_that_takes_connections_and_says_nothing_is_left_in_half_a_minute(refused, monkeypatch):
+    monkeypatch.setattr(job_server, "ANSWER_SECONDS", (1, 1))
+    assert sum(WAITED) <= 30
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = refused("jobs", "--address", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert line.startswith("no Ray answers at") and "(ReadTimeout)" in line
+
+
 def test_the_address_given_wins_over_the_variables_and_ours_over_rays(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:1 "):
+    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:1[, ]"):
         JobServer(None)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:2")
-    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:2 "):
+    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:2[, ]"):
         JobServer(None)
-    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:3 "):
+    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:3[, ]"):
         JobServer("http://127.0.0.1:3/")
 
 
