@@ -64,7 +64,7 @@ class RefineSettings:
     def __post_init__(self):
         for name in ("refine_most", "refine_batch"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise Refusal(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     def config(self, asked: int | str | None) -> RefineConfig | None:
         """What --refine STEPS|auto means; None where it was not given."""

@@ -117,7 +117,7 @@ def _files_of(argument: str, roots: _Roots) -> Iterator[InputFile]:
     if storage.exists(uri):
         entry = storage.stat(uri)
         if entry.leads_to is not None:
-            raise FileNotFoundError(f"{argument} is a link, and {entry.leads_to}, where it leads to, is gone")
+            raise Missing(f"{argument} is a link, and {entry.leads_to}, where it leads to, is gone")
         if not entry.is_folder and format_of(entry.name)[0] == IGNORED:
             raise Refusal(f"{argument} is no format that can be read: wanted {READABLE}")
         yield from _below(entry, argument, entry.name, roots)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from model.refusal import Taken
 from pipeline import storage
 from pipeline.log import LOG
 
@@ -16,7 +17,7 @@ def refuse_inside_a_table(uri: str, what: str) -> None:
     for distance, folder in enumerate(_around(uri)):
         if _is_table(folder):
             where = f"lies inside the table {folder}" if distance else "is a table already"
-            raise FileExistsError(f"{uri} {where}: {what} needs a folder of its own, outside of any bank.")
+            raise Taken(f"{uri} {where}: {what} needs a folder of its own, outside of any bank.")
 
 
 def _around(uri: str) -> Iterator[str]:

@@ -76,7 +76,7 @@ class _Survey:
     def _require_ids(self, file: InputFile, fault: str | None) -> None:
         """Ids that are of no use: made ones in their place would never find a changed text again."""
         if fault is not None:
-            raise ValueError(
+            raise Refusal(
                 f"{file.name}: {fault}. Name another column by --id-column, or say --id-column '' to have ids made of "
                 "the texts"
             )

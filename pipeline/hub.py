@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from model.refusal import Refusal
 from pipeline.documents import one_line
 
 
@@ -15,7 +16,7 @@ def load_splits(argument: str, name: str, config: str | None, revision: str | No
     try:
         splits = load_dataset(name, config, revision=revision)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
-        raise ValueError(f"{argument} could not be loaded: {one_line(error)}") from error
+        raise Refusal(f"{argument} could not be loaded: {one_line(error)}") from error
     if split and split not in splits:
-        raise ValueError(f"{argument}: there is no split {split!r}; found {', '.join(splits)}. Slices are not taken")
+        raise Refusal(f"{argument}: there is no split {split!r}; found {', '.join(splits)}. Slices are not taken")
     return {split: splits[split]} if split else dict(splits)

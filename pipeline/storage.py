@@ -64,7 +64,7 @@ def _path_of(uri: str) -> str:
     """A file:// URI's path. What stands after a bare `#` or `?` is no part of it by the rules: nobody means that."""
     parts = urlsplit(uri)
     if "?" in uri or "#" in uri or parts.netloc not in ("", "localhost"):
-        raise ValueError(f"{uri} is no local path: write file:///path, with # as %23 and ? as %3F, or the path itself")
+        raise Refusal(f"{uri} is no local path: write file:///path, with # as %23 and ? as %3F, or the path itself")
     return unquote(parts.path)
 
 

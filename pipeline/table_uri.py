@@ -12,6 +12,7 @@ import os
 import re
 from urllib.parse import quote
 
+from model.refusal import Refusal
 from pipeline import storage
 
 _EVERYWHERE = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
@@ -26,7 +27,7 @@ def table_uri(uri: str) -> str:
     if not storage.is_remote(uri):
         return _checked(uri, os.path.realpath(uri), _ON_A_DISK)
     if "?" in uri:
-        raise ValueError(
+        raise Refusal(
             f"{uri}: a memory bank's address takes no `?`: name the store by AWS_ENDPOINT_URL, or choose another key"
         )
     scheme, _, place = uri.partition("://")
@@ -38,7 +39,7 @@ def _checked(uri: str, place: str, misread: re.Pattern) -> str:
     found = misread.search(place)
     if found is None:
         return place
-    raise ValueError(
+    raise Refusal(
         f"{uri} cannot be a memory bank's place: its path holds {found[0]!r}, which Delta Lake's library reads as "
         "something else. Rename that folder, or choose another one"
     )

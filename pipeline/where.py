@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.refusal import Refusal
+
 OPERATORS = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -33,14 +35,14 @@ def rows_where(conditions: Sequence[str], schema: pa.Schema) -> pc.Expression | 
 def _condition(text: str, schema: pa.Schema) -> pc.Expression:
     found = CONDITION.fullmatch(text)
     if not found:
-        raise ValueError(f"--where {text!r}: wanted NAME OP VALUE, with one of {' '.join(OPERATORS)} between")
+        raise Refusal(f"--where {text!r}: wanted NAME OP VALUE, with one of {' '.join(OPERATORS)} between")
     name, sign, value = found.groups()
     comparable = [f.name for f in schema if not pa.types.is_nested(f.type) and not pa.types.is_binary(f.type)]
     if name not in comparable:
-        raise ValueError(f"--where {text!r}: {name} is none of the columns that can be compared, {comparable}")
+        raise Refusal(f"--where {text!r}: {name} is none of the columns that can be compared, {comparable}")
     kind = schema.field(name).type
     try:
         wanted = pa.scalar(value).cast(kind)
     except pa.ArrowInvalid:
-        raise ValueError(f"--where {text!r}: {value!r} is no value of the column {name}, which is {kind}") from None
+        raise Refusal(f"--where {text!r}: {value!r} is no value of the column {name}, which is {kind}") from None
     return OPERATORS[sign](pc.field(name), wanted)
