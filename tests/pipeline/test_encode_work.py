@@ -10,7 +10,6 @@ import torch
 from works import jsonl
 
 from jobs.encode_job import bank_work
-from model import tokens
 from model.codec import Codec
 from model.tokens import TextTokenizer
 from pipeline import outcome as outcome_module
@@ -135,9 +134,11 @@ def test_text_that_the_tokenizer_cannot_give_back_is_kept_and_recalled_exactly(w
 
 
 def test_a_document_whose_tokens_are_all_dropped_is_kept_as_text(works, codec, monkeypatch):
-    job, cut, nothing = works(TEXTS), tokens._cut, np.empty(0, dtype=np.int32)
+    job, cut, nothing = works(TEXTS), TextTokenizer._cut, np.empty(0, dtype=np.int32)
     monkeypatch.setattr(
-        tokens, "_cut", lambda text, *given: iter([(0, 3, nothing)]) if text == "Hi." else cut(text, *given)
+        TextTokenizer,
+        "_cut",
+        lambda self, text, limit: iter([(0, 3, nothing)]) if text == "Hi." else cut(self, text, limit),
     )
     assert texts(committed(job, job.encode()), codec) == TEXTS
 
