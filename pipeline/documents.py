@@ -62,6 +62,14 @@ class Rejected:
     by: str = READER  # who left it out: what a READER did is planned, what an ENCODER did may be tried again
 
 
+@dataclass(slots=True)
+class Again:
+    """What is tried again of a unit: its documents that encoders left out."""
+
+    number: int  # of the attempt, from 1
+    doc_ids: set[str] = field(default_factory=set)
+
+
 class Unfit:
     """A carried value that does not fit its column; `reason` says how."""
 

@@ -18,12 +18,11 @@ import numpy as np
 from model.refusal import Refusal
 from pipeline import storage
 from pipeline.corpus import Corpus
-from pipeline.documents import Columns
+from pipeline.documents import Again, Columns
 from pipeline.fields import settled
 from pipeline.fingerprint import fingerprint
 from pipeline.packing import Packing
 from pipeline.plan_file import Counts, PlanFile, Planned, PlanWriter
-from pipeline.rejected import Again
 from pipeline.seen import HeldIndex
 from pipeline.spool import spooled
 from pipeline.units import Unit

@@ -11,25 +11,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 from pipeline import log
 from pipeline.bank import REJECTED, Bank
-from pipeline.documents import ENCODER, READER, Rejected
+from pipeline.documents import ENCODER, READER, Again, Rejected
 from pipeline.folder import Folder
 from pipeline.unit_file import require_unit_id
 
 SUFFIX = ".jsonl"
 BY_CONTENT = re.compile(r"(?P<unit>.+)\.[0-9a-f]{32}")
 OF_OLD = "encoding it "  # how reasons begin of what encoders rejected before lists said who did
-
-
-@dataclass(slots=True)
-class Again:
-    """What is tried again of a unit: its documents that encoders left out."""
-
-    number: int  # of the attempt, from 1
-    doc_ids: set[str] = field(default_factory=set)
 
 
 def write_rejected(folder: Folder, unit_id: str, documents: Sequence[Rejected]) -> str | None:

@@ -10,7 +10,8 @@ from jobs.identity import codec_identity
 from model.config import ExactConfig
 from pipeline.attempts import Ledger
 from pipeline.bank import Bank
-from pipeline.documents import Columns
+from pipeline.chunk import chunk_documents
+from pipeline.documents import Columns, Document, document_hash
 from pipeline.encode_work import EncodeWork
 from pipeline.options import EncodeOptions
 from pipeline.plan import plan_corpus
@@ -22,6 +23,15 @@ ARTICLES = {
     "tokyo": "東京は日本の首都です。" * 3,
     "marks": "Zu\u0308rich 👩‍👩‍👧 e\u0301clair 🇯🇵" * 4,
 }
+
+
+TEXTS = {"long": "The quick brown fox jumps over the lazy dog. " * 3, "short": "Hi.", "accents": "Zürich, café, 東京."}
+
+
+def chunk_table(codec, texts=TEXTS, **options):
+    """The chunks of {id: text}."""
+    documents = [Document(doc_id, text, document_hash(text), "corpus.jsonl:1") for doc_id, text in texts.items()]
+    return chunk_documents(documents, codec.tokenizer, chunk_tokens=codec.config.chunk_tokens, **options)
 
 
 def jsonl(path: Path, documents: dict[str, str], **metadata: list) -> Path:

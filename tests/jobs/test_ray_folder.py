@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
-from test_encode_killed import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 from jobs.ray_folder import LONGEST, SOCKET_PATH, ray_folder, require_home
 from model.refusal import Refusal

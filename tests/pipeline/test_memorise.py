@@ -7,19 +7,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from works import chunk_table
 
 from model.config import RefineConfig
 from pipeline import schema
-from pipeline.chunk import chunk_documents
-from pipeline.documents import Document, document_hash
 from pipeline.memorise import Memoriser
-
-TEXTS = {"long": "The quick brown fox jumps over the lazy dog. " * 3, "short": "Hi.", "accents": "Zürich, café, 東京."}
-
-
-def chunk_table(codec, texts=TEXTS, **options):
-    documents = [Document(doc_id, text, document_hash(text), "corpus.jsonl:1") for doc_id, text in texts.items()]
-    return chunk_documents(documents, codec.tokenizer, chunk_tokens=codec.config.chunk_tokens, **options)
 
 
 def out_of_memory_above(codec, monkeypatch, limit, error=torch.OutOfMemoryError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from test_memorise import chunk_table
-from works import EXACT
+from works import EXACT, chunk_table
 
 from jobs.identity import codec_identity
 from model.config import RefineConfig
