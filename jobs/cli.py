@@ -14,7 +14,7 @@ from jobs.commands.encode import encode
 from jobs.commands.evaluate import evaluate
 from jobs.commands.read import export, info, recall, search, verify
 from jobs.commands.submit import jobs, logs, stop, submit
-from jobs.commands.tend import status, tend
+from jobs.commands.tend import refine, status, tend
 from jobs.commands.train import train
 from jobs.token import join_with_token
 from pipeline.s3_errors import explained
@@ -62,7 +62,23 @@ def main() -> None:
     join_with_token()
 
 
-for command in (encode, recall, search, export, info, verify, train, evaluate, status, tend, submit, jobs, logs, stop):
+for command in (
+    encode,
+    recall,
+    search,
+    export,
+    info,
+    verify,
+    train,
+    evaluate,
+    status,
+    tend,
+    refine,
+    submit,
+    jobs,
+    logs,
+    stop,
+):
     main.add_command(command)
 
 

@@ -75,6 +75,8 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             by_content=settings.check == "content",
         )
         bank = _bank(uri, folder, identity, plan)
+        if job.refine:
+            bank.add_columns()
         work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
         watch.planned(bank, work.counts)
         began = time.monotonic()

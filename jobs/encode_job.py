@@ -12,7 +12,7 @@ from jobs.cluster import Cluster
 from jobs.identity import codec_identity, exact_config
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
@@ -29,6 +29,7 @@ UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU 
 CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
 PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
 MAX_UNIT_BYTES = 128_000_000
+REFINED_CHUNKS = 4  # times fewer chunks a unit: a refined one costs tens of encodings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class EncodeJob:
     keep_text: bool = False
     verify: bool = True
     retry_rejected: bool = False
+    refine: RefineConfig | None = None
 
 
 def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
@@ -100,6 +102,7 @@ def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
     usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(job, gpus=gpus)]
+    usual //= REFINED_CHUNKS if job.refine else 1
     wanted = job.settings.unit_chunks or usual
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
@@ -132,6 +135,7 @@ def encode_options(
         backbone=_named_backbone(job.backbone),
         keep_text=job.keep_text,
         verify=job.verify,
+        refine=job.refine,
         batch_size=job.settings.batch_size,
         draft_rows=job.settings.draft_rows,
         actors=actors,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from jobs.opened import open_bank
 from jobs.output import emit, share, table
-from pipeline.info import BankInfo, info
+from pipeline.info import BankInfo, Quality, info
 
 
 def run_info(uri: str, *, as_json: bool) -> None:
@@ -29,12 +29,26 @@ def _rows(found: BankInfo) -> list[tuple[str, str]]:
         ("embedding", f"{codec.embedding_width} values, {codec.pooling}"),
         ("verified", f"{found.verified:,} chunks in {codec.verify_precision}, margin {codec.verify_margin}"),
         ("fidelity", f"{share(found.fidelity)} of positions; {found.unpatched:,} chunks need no patch"),
+        *_refined(found),
         ("size", f"{found.bytes:,} bytes in {found.files:,} files, {found.bytes_per_chunk:,.0f} a chunk"),
         ("a chunk", _columns(found)),
         ("own columns", ", ".join(f"{name} {kind}" for name, kind in found.metadata_columns.items()) or "none"),
         ("version", f"{found.version}, changed {found.changed_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("format", f"{codec.format_version}, made {found.created_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
+
+
+def _refined(found: BankInfo) -> list[tuple[str, str]]:
+    """What refining gave, where there is something refined; beside it what was not, if there is any."""
+    if found.refined is None:
+        return []
+    said = f"{found.refined.chunks:,} chunks in {found.refined.steps:.1f} steps each: {_quality(found.refined)}"
+    others = f"; {found.unrefined.chunks:,} not: {_quality(found.unrefined)}" if found.unrefined else ""
+    return [("refined", said + others)]
+
+
+def _quality(found: Quality) -> str:
+    return f"{share(found.fidelity)} of positions right, patches of {found.patch_bytes:.0f} bytes"
 
 
 def _columns(found: BankInfo) -> str:

@@ -105,8 +105,21 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
             ("carried", f"{share(s.carried)} by latents, the rest by patches and raw ids "
                         f"({s.patch_bytes:.0f} bytes a chunk)"),
         ]  # fmt: skip
+        rows += _refining(s)
     elif s.chunks:
         rows.append(("recall", "not verified: these chunks have no patch, and recall is exact only by luck"))
     if s.cost_per_billion_tokens is not None:
         rows.append(("cost", f"{s.cost_per_billion_tokens:,.2f} per billion tokens"))
+    return rows
+
+
+def _refining(s: Summary) -> list[tuple[str, str]]:
+    rows = []
+    if s.refined:
+        cost = f"{s.refine_steps:.1f} steps each, {s.refine_encodes:.0f} times what encoding them took"
+        before = f"before: {share(s.fidelity_before)} of positions right, {s.patch_bytes_before:.0f} bytes of patch"
+        rows.append(("refined", f"{s.refined:,} chunks in {cost}; {before}"))
+    if s.not_refined:
+        why = "refining met numbers that are not finite, and they keep the encoder's latents"
+        rows.append(("not refined", f"{s.not_refined:,} chunks: {why}"))
     return rows

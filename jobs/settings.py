@@ -9,6 +9,8 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from model.config import RefineConfig
+
 T = typing.TypeVar("T")
 
 
@@ -49,6 +51,25 @@ class EncodeSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class RefineSettings:
+    """Knobs of refining, of `nextmem encode` and `nextmem refine` alike."""
+
+    refine_most: int = 24  # steps a chunk with --refine auto
+    refine_batch: int | None = None  # chunks refined at once; None: by device
+
+    def __post_init__(self):
+        for name in ("refine_most", "refine_batch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def config(self, asked: int | str | None) -> RefineConfig | None:
+        """What --refine STEPS|auto means; None where it was not given."""
+        if asked is None:
+            return None
+        return RefineConfig(asked if isinstance(asked, int) else self.refine_most, self.refine_batch)
 
 
 @dataclass(frozen=True, slots=True)

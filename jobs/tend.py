@@ -36,12 +36,12 @@ def run_tend(uri: str, settings: TendSettings, *, dry_run: bool, as_json: bool) 
     """Tend the bank and print what was done. Raises BusyError while another job is at work on it."""
     bank = open_bank(uri)
     if dry_run:
-        refuse_beside(bank.folder, "encode", "tend")
+        refuse_beside(bank.folder, "encode", "tend", "refine")
         tended = _tend(bank, settings, dry_run=True)
     else:
         with Presence(bank.folder, "tend") as presence:
             presence.begin(state="tending")  # before looking: of a tend and an encode, at least one sees the other
-            refuse_beside(bank.folder, "encode", "tend", but=presence.record.job)
+            refuse_beside(bank.folder, "encode", "tend", "refine", but=presence.record.job)
             tended = _tend(bank, settings, dry_run=False)
     _print(tended, settings, as_json)
 

@@ -15,12 +15,13 @@ import torch
 
 from model import nf4
 from model.backbone import Backbone
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.finite import require_finite
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
+from model.refine import Refined, Refining, refine
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,6 +41,7 @@ class Memory:
     embedding_E: np.ndarray  # float32, L2 norm 1
     fidelity: float | None  # share of positions greedy decoding gets right; None if not verified
     patch: bytes | None  # PatchFormat; None if not verified
+    refining: Refining | None = None  # None: the latents are the encoder's, none better were looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +129,37 @@ class Codec:
         """
         return self.keep(self.encode(*self.pad(chunks)), chunks, verify=verify)
 
+    def refine(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], config: RefineConfig) -> Refined:
+        """Latents that stand for the same chunks and need smaller patches; the encoder's where none were found.
+
+        Exact recall needs nothing else: whatever the latents are, `keep` verifies them.
+        """
+        self._switch("decoder")
+        return refine(self, latents_BKD, chunks, config)
+
     @torch.inference_mode()
-    def keep(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
-        """What becomes of latents that are made already: the rest of `memorise`."""
+    def keep(
+        self,
+        latents_BKD: torch.Tensor,
+        chunks: Sequence[np.ndarray],
+        *,
+        verify: bool = True,
+        refined: Refined | None = None,
+    ) -> list[Memory]:
+        """What becomes of latents that are made already: the rest of `memorise`.
+
+        With `refined`, its latents are stored and verified, and the embedding is still that of `latents_BKD`.
+        """
         require_finite(latents_BKD, "latents are", rows="chunk")
         ids_BL, _ = self.pad(chunks)
-        codes_BC, scales_BG = self.quantise(latents_BKD)
+        codes_BC, scales_BG = self.quantise(latents_BKD if refined is None else refined.latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
         readings = self._verify(codes_BC, scales_BG, ids_BL, chunks) if verify else [(None, None)] * len(chunks)
         codes, scales = codes_BC.cpu().numpy(), scales_BG.cpu().numpy()
+        refinings = [None] * len(chunks) if refined is None else refined.refinings
         return [
-            Memory(codes[i].tobytes(), scales[i].tobytes(), embedding_BE[i], *readings[i]) for i in range(len(chunks))
+            Memory(codes[i].tobytes(), scales[i].tobytes(), embedding_BE[i], *readings[i], refinings[i])
+            for i in range(len(chunks))
         ]
 
     @torch.inference_mode()
@@ -199,7 +221,7 @@ class Codec:
         found: dict[int, np.ndarray] = {i: p.tokens for i, p in enumerate(patches) if p.kind == RAW}
         drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
         if drafted:
-            prefix = self.prefix(self._stored_latents([rows[i] for i in drafted]))
+            prefix = self.prefix(self.stored_latents([rows[i] for i in drafted]))
             room = 0 if patched else ROOM
             forced = [patches[i].forced(rows[i].num_tokens + room) for i in drafted]
             for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
@@ -237,12 +259,12 @@ class Codec:
 
     def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
         lead_BL = self._read(self.prefix(self.dequantise(codes_BC, scales_BG)), ids_BL).lead_BL.cpu().numpy()
-        readings = []
-        for lead_L, chunk in zip(lead_BL, chunks, strict=True):
-            lead_L = lead_L[: len(chunk)]
-            patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
-            readings.append((float((lead_L > 0).mean()), self.patches.pack(patch)))
-        return readings
+        return [self.judge(lead_L[: len(chunk)], chunk) for lead_L, chunk in zip(lead_BL, chunks, strict=True)]
+
+    def judge(self, lead_L: np.ndarray, chunk: np.ndarray) -> tuple[float, bytes]:
+        """(fidelity, patch) of a chunk whose tokens lead their rivals by so much, in logits."""
+        patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
+        return float((lead_L > 0).mean()), self.patches.pack(patch)
 
     def _carried(self, row: StoredMemory) -> float | None:
         return None if row.patch is None else self.patches.unpack(row.patch).carried(row.num_tokens)
@@ -252,7 +274,8 @@ class Codec:
             return self.patches.unpack(row.patch)
         return Patch(FORCED, np.empty(0, np.int64), np.empty(0, np.int64))
 
-    def _stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+    def stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+        """float32 [B, K, D], as recall reads them."""
         codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
         scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
         device = self.backbone.device

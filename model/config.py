@@ -78,6 +78,18 @@ class ExactConfig:
         return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision])
 
 
+@dataclass(frozen=True, slots=True)
+class RefineConfig:
+    """How far latents are refined when a chunk is memorised (model/refine.py). What they are stays the codec's."""
+
+    steps: int  # at most, each chunk; one that is right by the margin stops before
+    batch_size: int | None = None  # chunks at once; None: by device. Gradients take 20 times encoding's memory
+
+    def __post_init__(self):
+        _require(self.steps >= 1, self, "steps", "at least 1")
+        _require(self.batch_size is None or self.batch_size >= 1, self, "batch_size", "at least 1")
+
+
 def _require(holds: bool, config: object, field: str, wanted: str) -> None:
     if not holds:
         raise ValueError(f"{type(config).__name__}.{field} is {getattr(config, field)!r}; it must be {wanted}")

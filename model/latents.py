@@ -82,7 +82,7 @@ def read_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, ids_BL: torch.Tens
     hidden_ND = hidden[:, prefix_BSD.shape[1] - 1 :].reshape(-1, hidden.shape[-1])
     rivals, leads = [], []
     for states_RD, ids_R in zip(hidden_ND.split(HEAD_ROWS), ids_BL.reshape(-1).split(HEAD_ROWS), strict=True):
-        rival_R, lead_R = _rival(backbone.head(states_RD), ids_R)
+        rival_R, lead_R = rival(backbone.head(states_RD), ids_R)
         rivals.append(rival_R)
         leads.append(lead_R)
     rival_BL, lead_BL = torch.cat(rivals).view_as(ids_BL), torch.cat(leads).view_as(ids_BL)
@@ -110,8 +110,11 @@ def draft_tokens(backbone: Backbone, prefix_BSD: torch.Tensor, forced_BL: torch.
     return tokens_BL
 
 
-def _rival(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best token but the given one, and the given one's lead over it, in one pass over the vocabulary."""
+def rival(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best token but the given one, and the given one's lead over it, in one pass over the vocabulary.
+
+    In place: the given one's logit is gone afterwards.
+    """
     own_R = logits_RV.gather(-1, ids_R[:, None])[:, 0]
     logits_RV.scatter_(-1, ids_R[:, None], float("-inf"))
     best_R, rival_R = logits_RV.max(-1)

@@ -18,7 +18,7 @@ from contextlib import suppress
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline import log
@@ -26,7 +26,7 @@ from pipeline.columns import require_same_columns, table_schema
 from pipeline.enclosing import refuse_inside_a_table
 from pipeline.folder import Folder, folder_hash
 from pipeline.identity import FORMAT_VERSION, PREFIX, CodecIdentity
-from pipeline.schema import DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of
+from pipeline.schema import ADDED, DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of, row_schema
 from pipeline.unit_file import UnitWriter, unit_of
 
 CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
@@ -127,6 +127,13 @@ class Bank:
     def count_as_arrivals(self, paths: Iterable[str]) -> None:
         """Files of ours that took over rows of another job's files."""
         self._elsewhere.update(paths)
+
+    def add_columns(self) -> None:
+        """Give a bank that was made before a column was added that column, null in all its rows, in a commit."""
+        lacking = [field for field in row_schema() if field.name in ADDED and field.name not in self.schema.names]
+        if lacking:
+            self.table.alter.add_columns([Field.from_arrow(field) for field in lacking])
+            self.schema = pa.schema(self.table.schema().to_arrow())
 
     def require(self, identity: CodecIdentity) -> None:
         """Raises ValueError where the bank's rows are another codec's: both sides, and which fields differ."""

@@ -22,7 +22,7 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
         torch.set_num_threads(options.threads)
     codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
     device = codec.backbone.device.type
-    memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size)
+    memoriser = Memoriser(codec, verify=options.verify, refine=options.refine, batch_size=options.batch_size)
     timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
     warm_up = timed.slice(0, WARM_UP) if device == "cpu" else timed  # a GPU finds its batch size on the way
     memoriser.memorise(warm_up, "warm-up")

@@ -90,7 +90,7 @@ def _recall_window(
     on_decoded(len(found))
     for group in batches([rows[i][schema.NUM_TOKENS] for i in latent], size):
         where = [latent[i] for i in group]
-        memories = codec.recall([_stored(rows[i]) for i in where], patched=patched)
+        memories = codec.recall([stored(rows[i]) for i in where], patched=patched)
         for i, memory in zip(where, memories, strict=True):
             found[i] = codec.tokenizer.decode(memory.token_ids), memory.carried
         on_decoded(len(group))
@@ -112,10 +112,10 @@ def _without_latents(row: dict, codec: Codec, patched: bool) -> tuple[str, float
         return text, None
     if text is not None and patch is not None and codec.patches.keeps_text(patch):
         return text, 0.0  # no token ids could give it back
-    return ("", 0.0) if _is_damaged(row, codec) else None
+    return ("", 0.0) if is_damaged(row, codec) else None
 
 
-def _is_damaged(row: dict, codec: Codec) -> bool:
+def is_damaged(row: dict, codec: Codec) -> bool:
     """Whether decoding the row would fail, and take the rows it is decoded with along."""
     blocks = -(-codec.config.num_latents * codec.backbone.width // 64)
     if (len(row[schema.CODES]), len(row[schema.SCALES])) != (32 * blocks, 2 * blocks):
@@ -136,7 +136,8 @@ def _are_tokens(token_ids: np.ndarray, codec: Codec) -> bool:
     return bool((token_ids < codec.backbone.vocab_size).all())
 
 
-def _stored(row: dict) -> StoredMemory:
+def stored(row: dict) -> StoredMemory:
+    """What the codec needs of a row with COLUMNS."""
     return StoredMemory(
         codes=row[schema.CODES],
         scales=row[schema.SCALES],

@@ -59,7 +59,13 @@ class EncodeWork:
         if not torch.cuda.is_available():
             torch.set_num_threads(options.threads)  # Ray sets it to the actor's num_cpus, which may be another number
         codec = load_codec(local_codec(options.codec), backbone_name=options.backbone, exact=options.exact)
-        self.memoriser = Memoriser(codec, verify=options.verify, batch_size=options.batch_size, on_batch=ledger.encoded)
+        self.memoriser = Memoriser(
+            codec,
+            verify=options.verify,
+            refine=options.refine,
+            batch_size=options.batch_size,
+            on_batch=ledger.encoded,
+        )
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()
         self.drafter = Drafter(codec, -(-options.draft_rows // options.actors))

@@ -135,6 +135,7 @@ All but Polars open the folder around it as well. `bank.json` names the codec an
 | embedding | {codec.embedding_width} float32 of length 1; a dot product is the cosine |
 | fidelity | share of tokens that greedy decoding gets right; null if not verified |
 | patch | the tokens that decoding must be told to be exact; null if not verified |
+| refine_steps | optimizer steps that made the latents better than the encoder's; null where none were asked for |
 | text_hash, doc_hash | BLAKE2b, 16 bytes in hex, of the chunk's and of the document's UTF-8 text |
 | text | the chunk's text, where it was kept |
 

@@ -15,7 +15,17 @@ from pipeline import log
 from pipeline.bank import Bank
 from pipeline.identity import CodecIdentity
 from pipeline.rejected import rejected
-from pipeline.schema import FIDELITY, NUM_TOKENS, PATCH, POSITION
+from pipeline.schema import FIDELITY, NUM_TOKENS, PATCH, POSITION, REFINE_STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Of verified rows. Means."""
+
+    chunks: int
+    fidelity: float
+    patch_bytes: float
+    steps: float  # of refining
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,8 @@ class BankInfo:
     fidelity: float | None  # mean share of positions greedy decoding gets right; None where nothing was verified
     verified: int  # chunks that have a fidelity
     unpatched: int  # chunks whose patch is empty: right at every position, and by more than the margin
+    refined: Quality | None  # of rows whose latents were refined; None where there are none
+    unrefined: Quality | None  # of the other rows that were verified
     files: int
     bytes: int
     column_bytes: dict[str, int]  # as stored, most first
@@ -61,6 +73,7 @@ def info(bank: Bank) -> BankInfo:
         bytes=bank.stored_bytes(),
         column_bytes=_column_bytes(bank, files),
         **_row_counts(bank),
+        **_refining(bank),
     )
 
 
@@ -82,6 +95,25 @@ def _row_counts(bank: Bank) -> dict[str, float | None]:
     mean = total / verified if verified else None
     counts = dict(chunks=chunks, documents=documents, tokens=tokens, verified=verified)
     return counts | dict(unpatched=unpatched, fidelity=mean)
+
+
+def _refining(bank: Bank) -> dict[str, Quality | None]:
+    """Verified rows with steps and without. A bank that was made before rows had steps has no refined ones."""
+    steps = [REFINE_STEPS] if REFINE_STEPS in bank.schema.names else []
+    found = {"refined": Counter[str](), "unrefined": Counter[str]()}
+    for batch in bank.rows([FIDELITY, PATCH, *steps], pc.field(FIDELITY).is_valid(), batch_rows=65_536):
+        refined = batch.column(REFINE_STEPS).is_valid() if steps else pa.array([False] * batch.num_rows)
+        for name, rows in (("refined", batch.filter(refined)), ("unrefined", batch.filter(pc.invert(refined)))):
+            found[name]["chunks"] += rows.num_rows
+            found[name]["fidelity"] += pc.sum(rows.column(FIDELITY)).as_py() or 0.0
+            found[name]["patch_bytes"] += pc.sum(pc.binary_length(rows.column(PATCH))).as_py() or 0
+            found[name]["steps"] += (pc.sum(rows.column(REFINE_STEPS)).as_py() or 0) if steps else 0
+    return {name: _mean(sums) for name, sums in found.items()}
+
+
+def _mean(sums: Counter[str]) -> Quality | None:
+    count = sums["chunks"]
+    return Quality(count, *(sums[name] / count for name in ("fidelity", "patch_bytes", "steps"))) if count else None
 
 
 def _column_bytes(bank: Bank, files: list[str]) -> dict[str, int]:

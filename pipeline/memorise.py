@@ -16,7 +16,9 @@ import torch
 
 from model.batches import FEWEST, batches
 from model.codec import Codec, Memory
+from model.config import RefineConfig
 from model.patch import text_patch
+from model.refine import Refining
 from model.speed import body_weights, encode_flop
 from pipeline import schema
 from pipeline.batch_size import batch_size as size_for
@@ -34,10 +36,11 @@ class Memoriser:
         codec: Codec,
         *,
         verify: bool = True,
+        refine: RefineConfig | None = None,
         batch_size: int | None = None,
         on_batch: Callable[[int], None] = lambda chunks: None,
     ):
-        self.codec, self.verify, self.on_batch = codec, verify, on_batch
+        self.codec, self.verify, self.refine, self.on_batch = codec, verify, refine, on_batch
         self.batch_size = size_for(codec.backbone.device, codec.backbone.precision, batch_size)
         cost = BATCH_COST[codec.backbone.precision] / (VERIFIED_POSITION if verify else 1)
         self.batch_cost = cost if codec.backbone.device.type == "cpu" else FEWEST
@@ -52,7 +55,7 @@ class Memoriser:
     def memorise(self, chunks: pa.Table, unit_id: str) -> pa.Table:
         """Memory rows of a chunk table, in its order."""
         ids = [np.asarray(row.values, dtype=np.int32) for row in chunks[schema.TOKEN_IDS]]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self._numbers["refine_seconds"]
         memories: list[Memory | None] = [None] * len(ids)
         left = [i for i, chunk in enumerate(ids) if len(chunk)]  # a lossy chunk may have no tokens at all
         while left:
@@ -64,9 +67,11 @@ class Memoriser:
                 if self.batch_size.now != size:  # the rest is grouped anew, the batch that did not fit among it
                     break
             left = [i for i in left if memories[i] is None]
-        self._numbers["encode_seconds"] += time.perf_counter() - start
+        self._numbers["encode_seconds"] += time.perf_counter() - start - (self._numbers["refine_seconds"] - before)
         rows = _rows(chunks, [m or self._blank() for m in memories], self.codec, unit_id)
         self._count(ids, rows)
+        if self.refine:
+            self._count_refined([m.refining for m in memories if m])
         return rows
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
@@ -76,7 +81,7 @@ class Memoriser:
         """
         memories = None
         try:
-            memories = self.codec.memorise(chunks, verify=self.verify)
+            memories = self._refined(chunks) if self.refine else self.codec.memorise(chunks, verify=self.verify)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if len(chunks) == 1 or not is_out_of_memory(error):
                 raise
@@ -90,6 +95,16 @@ class Memoriser:
         self._numbers["positions"] += len(chunks) * (longest + latents)
         self._numbers["padding"] += sum(longest - len(chunk) for chunk in chunks)
         return memories
+
+    def _refined(self, chunks: Sequence[np.ndarray]) -> list[Memory]:
+        """As `Codec.memorise` with refined latents; both parts are timed, so that one can be told in the other."""
+        start = time.perf_counter()
+        latents_BKD = self.codec.encode(*self.codec.pad(chunks))
+        encoded = time.perf_counter()
+        refined = self.codec.refine(latents_BKD, chunks, self.refine)
+        self._numbers["refined_encode_seconds"] += encoded - start
+        self._numbers["refine_seconds"] += time.perf_counter() - encoded
+        return self.codec.keep(latents_BKD, chunks, verify=self.verify, refined=refined)
 
     def _blank(self) -> Memory:
         """For a text that the tokenizer drops whole: latents of nothing, an embedding that is far from everything."""
@@ -111,6 +126,14 @@ class Memoriser:
             self._numbers["carried"] += carried
             self._numbers["patch_bytes"] += len(patch.as_py())
 
+    def _count_refined(self, refinings: Sequence[Refining]) -> None:
+        done = [each for each in refinings if each.finite]
+        self._numbers["not_refined"] += len(refinings) - len(done)
+        self._numbers["refined"] += len(done)
+        self._numbers["refine_steps"] += sum(each.steps for each in done)
+        self._numbers["fidelity_before"] += sum(each.fidelity_before for each in done)
+        self._numbers["patch_bytes_before"] += sum(each.patch_bytes_before for each in done)
+
 
 def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: str) -> pa.Table:
     """The chunk table's columns and the memories', in the order of row_schema. A lossy chunk's patch says: see text."""
@@ -125,6 +148,7 @@ def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: s
         schema.FIDELITY: [m.fidelity for m in memories],
         schema.PATCH: [kept if lost else m.patch for m, lost in zip(memories, lossy, strict=True)],
         schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * len(memories),
+        schema.REFINE_STEPS: [m.refining and m.refining.steps for m in memories],
     }
     table_schema = schema.row_schema(metadata)
     columns = [made[name] if name in made else chunks[name] for name in table_schema.names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.config import ExactConfig
+from model.config import ExactConfig, RefineConfig
 from pipeline.documents import Columns
 
 
@@ -19,6 +19,7 @@ class EncodeOptions:
     backbone: str | None = None  # the codec's own, or the same weights elsewhere
     keep_text: bool = False
     verify: bool = True
+    refine: RefineConfig | None = None  # None: latents as the encoder makes them
     batch_size: int | None = None  # chunks at once; None: by device
     draft_rows: int = 0  # recalled at once, over all actors: what "exact" is said of
     actors: int = 1

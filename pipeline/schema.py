@@ -21,6 +21,7 @@ SCALES = "scales"
 EMBEDDING = "embedding"
 FIDELITY = "fidelity"
 PATCH = "patch"
+REFINE_STEPS = "refine_steps"
 TEXT_HASH = "text_hash"
 TEXT = "text"
 DOC_HASH = "doc_hash"
@@ -67,12 +68,16 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
             pa.field(PATCH, pa.binary()),  # model/patch.py; null if not verified
             *_HASHES,
             pa.field(ENCODED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field(REFINE_STEPS, pa.int32()),  # optimizer steps on its latents; null where none were asked for
             *metadata,
         ]
     )
 
 
 RESERVED = frozenset(row_schema().names) | {TOKEN_IDS, LOSSY}
+
+ADDED = (REFINE_STEPS,)
+"""Columns that banks made before them lack. All nullable: a reader takes them for null."""
 
 INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
 """High entropy: neither a dictionary nor zstd makes them smaller."""

@@ -71,6 +71,12 @@ class Summary:
     patch_bytes: float | None  # mean
     recalled: int  # rows that encoders recalled, as a sample
     recalled_exactly: int
+    refined: int  # chunks whose latents were refined; the figures from here on are of these
+    refine_steps: float | None  # mean
+    refine_encodes: float | None  # mean cost of refining a chunk, in encodings of it
+    fidelity_before: float | None  # mean, of the encoder's latents
+    patch_bytes_before: float | None  # mean, with the encoder's latents
+    not_refined: int  # chunks that keep the encoder's latents because refining met NaN or infinity
     cost_per_billion_tokens: float | None
 
     def as_dict(self) -> dict:
@@ -114,5 +120,11 @@ def summarise(
         patch_bytes=tally.mean("patch_bytes", "verified"),
         recalled=tally.numbers["recalled"],
         recalled_exactly=tally.numbers["recalled_exactly"],
+        refined=int(tally.numbers["refined"]),
+        refine_steps=tally.mean("refine_steps", "refined"),
+        refine_encodes=tally.mean("refine_seconds", "refined_encode_seconds"),
+        fidelity_before=tally.mean("fidelity_before", "refined"),
+        patch_bytes_before=tally.mean("patch_bytes_before", "refined"),
+        not_refined=int(tally.numbers["not_refined"]),
         cost_per_billion_tokens=cost,
     )

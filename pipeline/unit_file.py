@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.folder import Folder
-from pipeline.schema import EMBEDDING, INCOMPRESSIBLE, INDEXED, REPEATING, UNIT, metadata_of
+from pipeline.schema import ADDED, EMBEDDING, INCOMPRESSIBLE, INDEXED, REPEATING, UNIT, metadata_of
 
 MAX_FILE_BYTES = 128_000_000
 FOOTER_BYTES = 1_000_000  # room left for the file's own footer
@@ -88,7 +88,11 @@ def unit_of(path: str) -> str | None:
 
 
 def as_schema(batch: pa.RecordBatch, schema: pa.Schema, who: str) -> pa.RecordBatch:
-    """The batch with the bank's columns in the bank's order and types. Raises ValueError where it can't be."""
+    """The batch with the bank's columns in the bank's order and types. Raises ValueError where it can't be.
+
+    A bank or a file of before a column was added goes without it, as long as that loses nothing.
+    """
+    batch = _with_added(batch, schema)
     missing = [name for name in schema.names if name not in batch.schema.names]
     unknown = [name for name in batch.schema.names if name not in schema.names]
     if missing or unknown:
@@ -97,6 +101,17 @@ def as_schema(batch: pa.RecordBatch, schema: pa.Schema, who: str) -> pa.RecordBa
         return batch.select(schema.names).cast(schema)
     except (ValueError, pa.ArrowNotImplementedError) as error:
         raise ValueError(f"{who}: the rows do not fit the bank's columns: {error}") from error
+
+
+def _with_added(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    for name in ADDED:
+        if name in batch.schema.names and name not in schema.names:
+            if batch.column(name).null_count == batch.num_rows:
+                batch = batch.drop_columns(name)
+        elif name in schema.names and name not in batch.schema.names:
+            field = schema.field(name)
+            batch = batch.append_column(field, pa.nulls(batch.num_rows, field.type))
+    return batch
 
 
 def parquet_files(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Buffer]:

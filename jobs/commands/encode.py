@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.commands.options import as_json_option, pool_option
+from jobs.commands.options import as_json_option, pool_option, refine_option
 
 if TYPE_CHECKING:
     from jobs.encode_job import EncodeJob
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--retry-rejected", is_flag=True, help="Try again the documents that encoders (not readers) rejected.")
+@refine_option
 @click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
@@ -47,6 +48,7 @@ def encode(
     keep_text,
     no_verify,
     retry_rejected,
+    refine,
     dry_run,
     pairs,
     as_json,
@@ -56,11 +58,13 @@ def encode(
     Run the same command again to go on where it stopped, or to add what is new.
     """
     from jobs.encode_job import EncodeJob
-    from jobs.settings import EncodeSettings, apply_settings
+    from jobs.settings import EncodeSettings, RefineSettings, apply_settings
     from model.config import CodecConfig
     from pipeline.documents import Columns
 
-    settings, config = apply_settings(pairs, EncodeSettings(), CodecConfig())
+    if refine and no_verify:
+        raise click.UsageError("--refine needs verifying, which says where latents err: leave --no-verify out")
+    settings, refining, config = apply_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig())
     carry = tuple(name.strip() for name in columns.split(",") if name.strip())
     job = EncodeJob(
         corpus=corpus,
@@ -76,6 +80,7 @@ def encode(
         keep_text=keep_text,
         verify=not no_verify,
         retry_rejected=retry_rejected,
+        refine=refining.config(refine),
     )
     _dry(job, as_json) if dry_run else _run(job, as_json)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import click
 
+AUTO = "auto"
+
 
 def as_json_option(command: Callable) -> Callable:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")(command)
@@ -15,3 +17,20 @@ def pool_option(command: Callable) -> Callable:
     return click.option("--pool", metavar="NAME", help="Only nodes with the label pool=NAME, as in cluster.yaml.")(
         command
     )
+
+
+def refine_option(command: Callable) -> Callable:
+    return click.option(
+        "--refine",
+        metavar="STEPS|auto",
+        callback=_steps,
+        help="Optimizer steps on each chunk's latents, fewer where they are right; auto: until they are.",
+    )(command)
+
+
+def _steps(_, __, value: str | None) -> int | str | None:
+    if value in (None, AUTO):
+        return value
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number of steps (1 or more) nor `{AUTO}`")

@@ -1,10 +1,10 @@
-"""The commands that look after a bank: status, tend."""
+"""The commands that look after a bank: status, tend, refine."""
 
 from __future__ import annotations
 
 import click
 
-from jobs.commands.options import as_json_option
+from jobs.commands.options import AUTO, as_json_option, refine_option
 
 
 @click.command()
@@ -32,3 +32,25 @@ def tend(bank, dry_run, pairs, as_json):
 
     (settings,) = apply_settings(pairs, TendSettings())
     run_tend(bank, settings, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.argument("bank")
+@click.option(
+    "--where", multiple=True, metavar="'NAME OP VALUE'", help="Only rows for which this holds; may be repeated."
+)
+@refine_option
+@click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="refine_most, refine_batch.")
+@as_json_option
+def refine(bank, where, refine, backbone, pairs, as_json):
+    """Make the latents of rows that BANK holds carry more of their text. Recall stays exact, search as it is.
+
+    Run the same command again to go on where it stopped. Exit code 1 if a row could not be refined.
+    """
+    from jobs.refine import run_refine
+    from jobs.settings import RefineSettings, apply_settings
+
+    (settings,) = apply_settings(pairs, RefineSettings())
+    if not run_refine(bank, settings.config(refine or AUTO), where=where, backbone=backbone, as_json=as_json):
+        raise click.exceptions.Exit(1)

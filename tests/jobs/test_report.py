@@ -48,6 +48,32 @@ def test_a_row_that_did_not_recall_is_said_and_makes_the_job_incomplete(capsys):
     assert err == "1 rows do not recall exactly: `nextmem verify /banks/b` names all such\n"
 
 
+REFINED = {
+    "refined": 4,
+    "refine_steps": 40,
+    "refine_seconds": 50.0,
+    "refined_encode_seconds": 2.0,
+    "fidelity_before": 2.0,
+    "patch_bytes_before": 400,
+}
+
+
+def test_a_person_reads_what_refining_did_and_what_it_took(capsys):
+    print_encoded(result(numbers=VERIFIED | REFINED), as_json=False)
+    did = "4 chunks in 10.0 steps each, 25 times what encoding them took; before: 50.0 % of positions right, 100 bytes"
+    assert f"refined    {did} of patch\n" in capsys.readouterr().out
+
+
+def test_a_person_reads_how_many_chunks_could_not_be_refined(capsys):
+    print_encoded(result(numbers=VERIFIED | REFINED | {"not_refined": 1}), as_json=False)
+    assert "1 chunks: refining met numbers that are not finite" in capsys.readouterr().out
+
+
+def test_a_job_that_refined_nothing_does_not_speak_of_it(capsys):
+    print_encoded(result(), as_json=False)
+    assert "refin" not in capsys.readouterr().out
+
+
 def test_without_verifying_recall_is_not_called_exact(capsys):
     print_encoded(result(numbers={}), as_json=False)
     assert "recall     not verified" in capsys.readouterr().out

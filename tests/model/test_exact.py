@@ -158,7 +158,7 @@ def other_machine(monkeypatch, codec: Codec, prefix_SD: torch.Tensor, turned: di
 @pytest.mark.parametrize("turned", [1, 2])
 def test_near_ties_that_another_machine_turns_are_turned_back(trained, chunks, rows, monkeypatch, turned):
     """There the verifying forward agrees with the wrong draft: only the hash says that it is wrong."""
-    prefix_SD = trained.prefix(trained._stored_latents(rows[:1]))[0]
+    prefix_SD = trained.prefix(trained.stored_latents(rows[:1]))[0]
     forced_L = trained.patches.unpack(rows[0].patch).forced(len(chunks[0]))
     free = np.flatnonzero(forced_L < 0)[[5, 20]][:turned]
     other_machine(monkeypatch, trained, prefix_SD, {int(at): (int(chunks[0][at]) + 1) % 256 for at in free})

@@ -66,6 +66,7 @@ def rows(unit_id: str, documents: dict[str, int], *, text: str = "v1", seed: int
         "text": [None] * len(places),
         "doc_hash": [hex32(f"{text} of {doc_id}") for doc_id, _ in places],
         "encoded_at": [ENCODED_AT] * len(places),
+        "refine_steps": [None] * len(places),
     }
     return pa.table({**columns, **metadata}, schema=row_schema(fields))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.config import RefineConfig
 from pipeline import schema
 from pipeline.chunk import chunk_documents
 from pipeline.documents import Document, document_hash
@@ -124,6 +125,32 @@ def test_numbers_count_chunks_verified_and_padding_and_start_anew(codec):
     numbers = memoriser.take_numbers()
     assert (numbers["verified"], numbers["padding"], numbers["positions"]) == (2, 6, 2 * (10 + 3))
     assert memoriser.take_numbers() == {}
+
+
+def test_refined_rows_say_how_many_steps_they_took_and_the_numbers_what_it_did(codec):
+    """The untrained codec's latents carry nothing: every chunk goes to the cap."""
+    memoriser = Memoriser(codec, refine=RefineConfig(2))
+    rows = memoriser.memorise(chunk_table(codec), "u")
+    numbers = memoriser.take_numbers()
+    assert rows[schema.REFINE_STEPS].to_pylist() == [2] * rows.num_rows
+    assert (numbers["refined"], numbers["refine_steps"]) == (rows.num_rows, 2 * rows.num_rows)
+    plain = Memoriser(codec)
+    plain.memorise(chunk_table(codec), "u")
+    assert numbers["patch_bytes_before"] == plain.take_numbers()["patch_bytes"] >= numbers["patch_bytes"]
+    assert numbers["refine_seconds"] > numbers["refined_encode_seconds"] > 0
+
+
+def test_rows_that_were_not_refined_have_no_steps(codec):
+    rows = Memoriser(codec).memorise(chunk_table(codec), "u")
+    assert rows[schema.REFINE_STEPS].null_count == rows.num_rows
+
+
+def test_what_cannot_be_refined_for_nan_keeps_its_latents_and_is_counted(codec, monkeypatch):
+    monkeypatch.setattr("model.refine.RATE", float("nan"))
+    memoriser = Memoriser(codec, refine=RefineConfig(2))
+    rows, plain = memoriser.memorise(chunk_table(codec), "u"), Memoriser(codec).memorise(chunk_table(codec), "u")
+    assert rows[schema.CODES].to_pylist() == plain[schema.CODES].to_pylist()
+    assert memoriser.take_numbers()["not_refined"] == rows.num_rows
 
 
 def test_no_chunks_are_no_rows(codec):
