@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from model.codec import Codec
 
 ON_A_GPU, ON_A_CPU = 64, 16  # chunks at once: a chunk's graph takes 170 MB with SmolLM2-135M in bf16
-RATE = 0.15  # deviations of a channel at the first step; it falls to nothing after the last
-MOMENTUM = 0.5
+RATE = 0.1  # deviations of a channel at the first step; it falls to nothing after the last
+MOMENTUM = 0.7
 SMALLEST = 1e-4  # of a gradient's largest direction: smaller ones are noise
 TINY = 1e-30
-REACH = 1.5  # logits above the margin below which a position still pulls
+REACH = 3.0  # logits above the margin below which a position still pulls
 
 
 @dataclass(frozen=True, slots=True)
