@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from model.codec import Codec
 
 ON_A_GPU, ON_A_CPU = 64, 16  # chunks at once: a chunk's graph takes 170 MB with SmolLM2-135M in bf16
-RATE = 0.2  # deviations of a channel at the first step; it falls to nothing after the last
-MOMENTUM, SQUARES, FLOOR = 0.9, 0.99, 1e-8  # Adam's
-REACH = 1.5  # logits above the margin below which a position still pulls
+RATE = 0.1  # deviations of a channel at the first step; it falls to nothing after the last
+MOMENTUM = 0.7
+SMALLEST = 1e-4  # of a gradient's largest direction: smaller ones are noise
+TINY = 1e-30
+REACH = 3.0  # logits above the margin below which a position still pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,43 +119,52 @@ class _Search:
 
 @dataclass(slots=True)
 class _Moving:
-    """The chunks of the batch, each at its own step. Moments are Adam's, of gradients a deviation."""
+    """The chunks of the batch, each at its own step."""
 
     which: list[int]
     latents_BKD: torch.Tensor
-    first_BKD: torch.Tensor
-    second_BKD: torch.Tensor
+    momentum_BKD: torch.Tensor  # of gradients, each chunk's brought to one size
     steps_B: torch.Tensor
 
     @classmethod
     def nobody(cls, like_BKD: torch.Tensor) -> _Moving:
         none_BKD = like_BKD[:0]
-        return cls([], none_BKD, none_BKD, none_BKD, none_BKD.new_zeros(0))
+        return cls([], none_BKD, none_BKD, none_BKD.new_zeros(0))
 
     def joined(self, which: list[int], start_BKD: torch.Tensor) -> _Moving:
         zeros_BKD = torch.zeros_like(start_BKD)
         return _Moving(
             [*self.which, *which],
             torch.cat([self.latents_BKD, start_BKD]),
-            torch.cat([self.first_BKD, zeros_BKD]),
-            torch.cat([self.second_BKD, zeros_BKD]),
+            torch.cat([self.momentum_BKD, zeros_BKD]),
             torch.cat([self.steps_B, zeros_BKD.new_zeros(len(which))]),
         )
 
     def only(self, rows: list[int]) -> _Moving:
-        parts = (self.latents_BKD, self.first_BKD, self.second_BKD, self.steps_B)
+        parts = (self.latents_BKD, self.momentum_BKD, self.steps_B)
         return _Moving([self.which[row] for row in rows], *(part[rows] for part in parts))
 
     def step(self, gradient_BKD: torch.Tensor, unit_D: torch.Tensor, most: int) -> None:
-        """Adam in units of each channel's deviation, at a rate that falls with each chunk's own steps."""
-        rate_B11 = (RATE * (1 - self.steps_B / most))[:, None, None]
-        self.steps_B += 1
+        """In units of each channel's deviation, at a rate that falls with each chunk's own steps."""
         gradient_BKD = gradient_BKD * unit_D
-        self.first_BKD.lerp_(gradient_BKD, 1 - MOMENTUM)
-        self.second_BKD.lerp_(gradient_BKD.square(), 1 - SQUARES)
-        first_B11, second_B11 = (1 - beta ** self.steps_B[:, None, None] for beta in (MOMENTUM, SQUARES))
-        size_BKD = (self.second_BKD / second_B11).sqrt() + FLOOR
-        self.latents_BKD -= unit_D * rate_B11 * (self.first_BKD / first_B11) / size_BKD
+        size_B11 = gradient_BKD.square().mean((1, 2), keepdim=True).sqrt()
+        self.momentum_BKD.lerp_(gradient_BKD / size_B11.clamp_min(TINY), 1 - MOMENTUM)
+        rate_B11 = (RATE * (1 - self.steps_B / most))[:, None, None]
+        self.latents_BKD -= unit_D * rate_B11 * _orthogonal(self.momentum_BKD)
+        self.steps_B += 1
+
+
+def _orthogonal(moved_BKD: torch.Tensor) -> torch.Tensor:
+    """The same directions, all of one size, with a mean square of 1: U @ V of each chunk's U @ S @ V.
+
+    A chunk's gradient lies mostly along a few directions, in which the loudest positions pull; a step that follows them
+    leaves the rest where it was. Source: the update of the optimizer Muon; K is small, so that it is exact here.
+    """
+    wide_BKD = moved_BKD.double()
+    squares_BK, turn_BKK = torch.linalg.eigh(wide_BKD @ wide_BKD.mT)
+    floor_B1 = squares_BK[:, -1:].clamp_min(TINY) * SMALLEST**2
+    whiten_BKK = turn_BKK * squares_BK.clamp_min(floor_B1).rsqrt()[:, None] @ turn_BKK.mT
+    return (whiten_BKK @ wide_BKD).to(moved_BKD) * moved_BKD.shape[-1] ** 0.5
 
 
 def _look(codec: Codec, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray]) -> _Seen:
