@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
 from jobs.ray_folder import LONGEST, SOCKET_PATH, ray_folder, require_home
 from model.refusal import Refusal
+
+ROOT = Path(__file__).parents[2]
 
 LONG = "scratch/local/jobs/0012345678.login-01.cluster.example.org/user-space/tmp-of-the-job-0012345678"
 
