@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python -m jobs.demo
+	$(BIN)/python -m nextmem.demo
 
 # Files of tests run two at a time: starting Ray leaves cores idle. AT_ONCE=0 runs all in one process.
 test: $(READY) lint

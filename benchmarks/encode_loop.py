@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness import Ratio, Report, interleaved, options
 from benchmarks.loaded import add_options, full_batch, named_precision, the_codec
 from model.codec import Codec
-from pipeline.batch_size import usual_batch
+from pipeline.encode.batch_size import usual_batch
 
 TOLERANCE = 1e-4  # relative, in fp32
 

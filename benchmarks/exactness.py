@@ -18,7 +18,7 @@ from model.batches import batches
 from model.codec import Codec, Memory, StoredMemory
 from model.config import ExactConfig
 from model.patch import FORCED, RAW_SHARE, Patch
-from pipeline.batch_size import usual_batch
+from pipeline.encode.batch_size import usual_batch
 
 
 @dataclass(frozen=True, slots=True)

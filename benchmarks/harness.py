@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.cluster import cores
+from jobs.cluster.session import cores
 from model.tokens import TextTokenizer
-from pipeline.documents import Columns, Document
+from pipeline.corpus.documents import Columns, Document
 
 SAMPLES = "samples/articles.jsonl"
 
@@ -43,8 +43,8 @@ def options(description: str | None, *, rounds: int | None = None) -> argparse.A
 
 def documents(corpus: str) -> Iterator[Document]:
     """The documents of a corpus, in order; what is no document is passed over."""
-    from pipeline.corpus import Span, corpus_files  # here: what reads no corpus needs no reader's libraries
-    from pipeline.readers import read_span
+    from pipeline.corpus.corpus import Span, corpus_files  # here: what reads no corpus needs no reader's libraries
+    from pipeline.corpus.readers import read_span
 
     for file in corpus_files([corpus]):
         for located in read_span(Span(file), Columns()):

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.harness import documents
 from model.tokens import TextTokenizer
-from pipeline.chunk import chunk_documents
-from pipeline.documents import Document
+from pipeline.corpus.documents import Document
+from pipeline.encode.chunk import chunk_documents
 
 
 def encode_command(corpus: Path, bank: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "jobs.cli", "encode", str(corpus), str(bank), "--json", *arguments]
+    return [sys.executable, "-m", "nextmem.cli", "encode", str(corpus), str(bank), "--json", *arguments]
 
 
 def run_encode(corpus: Path, bank: Path, *arguments: str) -> dict:

@@ -19,9 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.corpus import Span, corpus_files
-from pipeline.documents import Columns, Document
-from pipeline.readers import read_span
+from pipeline.corpus.corpus import Span, corpus_files
+from pipeline.corpus.documents import Columns, Document
+from pipeline.corpus.readers import read_span
 
 COMMITS_BETWEEN = 2
 
@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         sources = _sample(arguments.corpus, arguments.documents, Path(scratch, "articles.jsonl"))
         bank = Path(arguments.bank or Path(scratch, "bank"))
-        command = [sys.executable, "-m", "jobs.cli", "encode", str(Path(scratch, "articles.jsonl")), str(bank)]
+        command = [sys.executable, "-m", "nextmem.cli", "encode", str(Path(scratch, "articles.jsonl")), str(bank)]
         command += ["--set", f"commit_seconds={arguments.commit_seconds}", *arguments.encode]
         kept: dict[str, str] = {}
         for kill in range(arguments.kills):
@@ -51,7 +51,7 @@ def _judge(bank: Path, kept: dict[str, str], sources: dict[str, str]) -> None:
     changed = [name for name, digest in kept.items() if after.get(name) != digest]
     recalled = _recalled(bank)
     wrong = [doc_id for doc_id, text in sources.items() if recalled.get(doc_id) != text]
-    verified = subprocess.run([sys.executable, "-m", "jobs.cli", "verify", str(bank)]).returncode == 0
+    verified = subprocess.run([sys.executable, "-m", "nextmem.cli", "verify", str(bank)]).returncode == 0
     print(f"commits before a kill changed afterwards: {len(changed)} of {len(kept)} files")
     print(f"documents that recall to their source: {len(sources) - len(wrong)} of {len(sources)}")
     print(f"documents nobody asked for: {len(set(recalled) - set(sources))}")
@@ -85,7 +85,7 @@ def _hashes(bank: Path) -> dict[str, str]:
 
 def _recalled(bank: Path) -> dict[str, str]:
     run = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "recall", str(bank), "--all", "--json"],
+        [sys.executable, "-m", "nextmem.cli", "recall", str(bank), "--all", "--json"],
         check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     texts: dict[str, str] = {}

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.harness import token_chunks
 from model.backbone import default_device
-from model.checkpoint import load_codec
 from model.codec import Codec
+from model.codec_io import load_codec
 from model.config import ExactConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision

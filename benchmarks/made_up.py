@@ -18,15 +18,15 @@ import ray
 
 from model.config import ExactConfig
 from pipeline import schema
-from pipeline.attempts import RemoteLedger
-from pipeline.bank import Bank
-from pipeline.commit import Receipt
-from pipeline.documents import Columns
-from pipeline.encode import CHUNKED, OUTCOME, Actors
-from pipeline.identity import CodecIdentity
-from pipeline.options import EncodeOptions
-from pipeline.outcome import Outcome
-from pipeline.units import Unit
+from pipeline.bank.bank import Bank
+from pipeline.bank.commit import Receipt
+from pipeline.bank.identity import CodecIdentity
+from pipeline.corpus.documents import Columns
+from pipeline.encode.encode import CHUNKED, OUTCOME, Actors
+from pipeline.encode.ledger import RemoteLedger
+from pipeline.encode.options import EncodeOptions
+from pipeline.encode.outcome import Outcome
+from pipeline.plan.units import Unit
 
 LATENTS, WIDTH, EMBEDDING_WIDTH = 15, 4096, 1024  # of a bank of an 8B backbone: 36 KB a row
 CHUNKS = 2048  # of a unit

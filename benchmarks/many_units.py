@@ -20,10 +20,10 @@ import psutil
 
 from benchmarks.harness import Report, options
 from benchmarks.made_up import empty_bank
-from pipeline.bank import Bank
-from pipeline.commit import Receipt, commit
-from pipeline.documents import Columns
-from pipeline.plan import plan_corpus
+from pipeline.bank.bank import Bank
+from pipeline.bank.commit import Receipt, commit
+from pipeline.corpus.documents import Columns
+from pipeline.plan.plan import plan_corpus
 
 A_COMMIT = 1000  # units
 

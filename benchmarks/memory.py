@@ -21,7 +21,7 @@ import psutil
 
 from benchmarks.harness import Ratio, Report, options
 from benchmarks.jobs import encode_command, summary_of, write_corpus
-from pipeline.documents import Document, document_hash
+from pipeline.corpus.documents import Document, document_hash
 
 TIMES = 10
 DOCUMENT_WORDS = 400

@@ -19,7 +19,7 @@ from benchmarks.loaded import add_options, full_batch, named_precision, the_code
 from model.codec import Codec
 from model.config import ExactConfig
 from model.latents import read_tokens
-from pipeline.batch_size import usual_batch
+from pipeline.encode.batch_size import usual_batch
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from model import nf4
 from model.batches import batches
 from model.codec import Codec
 from model.untrained import calibration_chunks
-from pipeline.batch_size import usual_batch
+from pipeline.encode.batch_size import usual_batch
 
 FP16, FP8 = torch.float16, torch.float8_e4m3fn
 

@@ -26,8 +26,8 @@ from benchmarks.harness import Report, options, token_chunks
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model.adapters import add_adapters
 from model.batches import batches
-from model.checkpoint import load_codec, make_codec, save_codec
 from model.codec import Codec
+from model.codec_io import load_codec, make_codec, save_codec
 from model.latents import read_tokens
 
 BATCH = 8  # chunks an optimizer step

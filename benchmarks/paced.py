@@ -27,11 +27,11 @@ import ray
 
 from benchmarks.harness import Report, options
 from benchmarks.made_up import empty_bank, paced_actors, units
-from jobs.cluster import keep_stdout, quiet, runtime_env
-from pipeline.attempts import RemoteLedger
-from pipeline.committing import commit_as_they_come
-from pipeline.encode import encode
-from pipeline.outcome import Outcome
+from jobs.cluster.session import keep_stdout, quiet, runtime_env
+from pipeline.encode.committer import commit_as_they_come
+from pipeline.encode.encode import encode
+from pipeline.encode.ledger import RemoteLedger
+from pipeline.encode.outcome import Outcome
 
 TARGETS = {8: 0.95, 32: 0.95, 64: 0.9, 256: 0.85}
 SPARE_CPUS = 8  # logical, for readers and Ray's own

@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Report, options
-from pipeline import spool
-from pipeline.documents import Columns
-from pipeline.plan import Plan, plan_corpus
-from pipeline.units import Unit, read_unit
+from pipeline.corpus import spool
+from pipeline.corpus.documents import Columns
+from pipeline.plan.plan import Plan, plan_corpus
+from pipeline.plan.units import Unit, read_unit
 
 UNIT_CHUNKS = 128
 TRIED = 20  # units, of those that are unpacked from the start

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.harness import Ratio, Report, options, timed
 from benchmarks.jobs import chunk_table, run_encode, segments, write_corpus
 from benchmarks.loaded import add_options, named_precision, the_codec
-from pipeline.memorise import Memoriser
+from pipeline.encode.memorise import Memoriser
 
 
 def main() -> None:

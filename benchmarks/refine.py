@@ -28,7 +28,7 @@ from model.codec import Codec, Memory
 from model.config import RefineConfig
 from model.patch import NOTHING
 from model.reconstruction import word_f1
-from pipeline.passages import passage_files
+from pipeline.corpus.passages import passage_files
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.harness import Report, options
-from jobs.opened import load_bank_codec, open_bank
-from jobs.search import embed_query
 from model.codec import Codec
+from nextmem.commands.run_search import embed_query
+from pipeline.bank.opened import load_bank_codec, open_bank
+from pipeline.bank.search import nearest_of_each
 from pipeline.schema import DOC_ID
-from pipeline.search import nearest_of_each
 
 BEST = (1, 5)
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from benchmarks.harness import Ratio, Report, options
 from benchmarks.jobs import run_encode, segments, write_corpus
 from model.weights import find_weights
-from pipeline import schema, storage
-from pipeline.bank import Bank
-from pipeline.info import info
+from pipeline import schema
+from pipeline.bank.bank import Bank
+from pipeline.bank.info import info
+from pipeline.storage import storage
 
 CHUNK_TOKENS = 128
 

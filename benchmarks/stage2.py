@@ -17,9 +17,9 @@ import torch
 
 from model.backbone import load_backbone
 from model.config import CodecConfig
-from model.losses import Batch, Scored, latent_prefix, reconstruction, stage2_loss
-from model.trainee import Trainee
-from model.training import make_batch
+from model.training.losses import Batch, Scored, latent_prefix, reconstruction, stage2_loss
+from model.training.trainee import Trainee
+from model.training.trainer import make_batch
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness import Ratio, Report, documents, options
 from benchmarks.jobs import run_encode, write_corpus
 
-HELP = [sys.executable, "-m", "jobs.cli", "--help"]
+HELP = [sys.executable, "-m", "nextmem.cli", "--help"]
 IMPORT = [sys.executable, "-c", "import torch"]
 
 

@@ -57,15 +57,15 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, variant: dict) -> dict:
     import numpy as np
 
-    from jobs.training_log import memory_mb
+    from jobs.train.run_log import memory_mb
     from model.backbone import load_backbone
     from model.config import CodecConfig
-    from model.curriculum import Place, TrainConfig
-    from model.trainee import Trainee
-    from model.training import Trainer
+    from model.training.curriculum import Place, TrainConfig
+    from model.training.trainee import Trainee
+    from model.training.trainer import Trainer
 
     if variant.get("loss") == "full":
-        from model import head_loss
+        from model.training import head_loss
 
         head_loss.ROWS.update(cpu=1 << 30, cuda=1 << 30)
     precision = arguments.precisions

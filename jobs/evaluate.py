@@ -13,15 +13,15 @@ import numpy as np
 
 from jobs.output import emit, share, table
 from model.backbone import default_device
-from model.checkpoint import load_codec
 from model.codec import Codec
+from model.codec_io import load_codec
 from model.config import ExactConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
 from model.reconstruction import Reconstruction, reconstruct
 from model.refusal import Refusal
-from pipeline.passages import Found, passage_files, read_passages
+from pipeline.corpus.passages import Found, passage_files, read_passages
 
 
 def run_evaluate(

@@ -54,7 +54,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _make(backbone: str, config: CodecConfig, precision: str, folder: Path) -> None:
     from model.backbone import load_backbone
-    from model.checkpoint import save_codec
+    from model.codec_io import save_codec
     from model.untrained import untrained_codec
 
     loaded = load_backbone(backbone, precision=precision, load_in_4bit=config.load_in_4bit)

@@ -14,8 +14,8 @@ import torch
 
 from model.backbone import Backbone
 from model.batches import batches
-from model.checkpoint import make_codec
 from model.codec import Codec, Statistics
+from model.codec_io import make_codec
 from model.config import CodecConfig, ExactConfig
 from model.finite import require_finite
 from model.gain import LatentGain, length_gain, regress

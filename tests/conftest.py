@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from dataclasses import dataclass
 
 import pytest
+from click.testing import CliRunner
+
+from nextmem.cli import main
 
 # Else Ray's workers starve while another file of tests runs beside theirs.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, Ray's own spelling
@@ -17,7 +22,7 @@ LATENTS, WIDTH, CHUNK_TOKENS = 3, 64, 32  # of the tiny codec; its tokens are by
 def tiny_codec_folder(tmp_path_factory):
     """An untrained codec on the two-layer Llama: chunks of at most 32 bytes, 3 latents of width 64."""
     from model.backbone import load_backbone
-    from model.checkpoint import save_codec
+    from model.codec_io import save_codec
     from model.config import CodecConfig
     from model.untrained import untrained_codec
 
@@ -69,7 +74,7 @@ def ray_session(store_environment, tmp_path_factory):
     """One Ray for all tests, with two GPUs that are not there; jobs find it running and leave it alone."""
     import ray
 
-    from jobs.cluster import keep_stdout, quiet, runtime_env
+    from jobs.cluster.session import keep_stdout, quiet, runtime_env
 
     quiet()
     keep_stdout()
@@ -84,3 +89,60 @@ def ray_session(store_environment, tmp_path_factory):
     )
     yield
     ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict]:
+        """--json output: every line is an object."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def nextmem():
+    """nextmem("recall", bank, ...): the command, in this process."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        unforeseen = result.exception if not isinstance(result.exception, SystemExit) else None
+        assert unforeseen is None, repr(unforeseen)
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def refused(nextmem):
+    """refused("encode", ...): the one line on stderr, nothing on stdout, exit code 1."""
+
+    def run(*arguments):
+        ran = nextmem(*arguments)
+        assert (ran.code, ran.out) == (1, ""), ran
+        assert ran.err.startswith("nextmem: ") and ran.err.count("\n") == 1, ran.err
+        assert "Traceback" not in ran.err and "NEXTMEM_DEBUG" not in ran.err
+        return ran.err.removeprefix("nextmem: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def articles(tmp_path_factory, tiny_codec_folder):
+    """A bank of ARTICLES, made without Ray. Tests only read it."""
+    from works import ARTICLES, Works, jsonl
+
+    from pipeline.bank.commit import commit
+    from pipeline.encode import encode_work
+
+    folder = tmp_path_factory.mktemp("articles")
+    works = Works(folder, tiny_codec_folder, jsonl(folder / "articles.jsonl", ARTICLES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode_work, "matmul_rate", lambda device, dtype: 1e9)
+        commit(works.bank, [works.encode().receipt])
+    return works.bank.folder.uri

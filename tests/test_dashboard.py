@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from pipeline.metrics import METRICS
+from pipeline.encode.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "nextmem.json").read_text())

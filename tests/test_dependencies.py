@@ -57,17 +57,18 @@ def test_whatever_is_declared_is_pinned():
 
 
 PRIVATE_IMPORTS = {
-    "jobs/cluster.py": {"ray._private.worker"},
-    "pipeline/encode.py": {"ray.data._internal.execution.execution_callback.ExecutionCallback"},
-    "model/compiled.py": {
+    "jobs/cluster/session.py": {"ray._private.worker"},
+    "pipeline/encode/encode.py": {"ray.data._internal.execution.execution_callback.ExecutionCallback"},
+    "model/training/compiled.py": {
         "torch._inductor.cpp_builder.get_cpp_compiler", "torch._inductor.exc.InvalidCxxCompiler",
     },
 }  # fmt: skip
+SESSION, LOOP = "jobs/cluster/session.py", "pipeline/encode/encode.py"
 PRIVATE_WORDS = {
-    ("jobs/cluster.py", "_worker_logs_enabled"), ("jobs/cluster.py", "_private"), ("jobs/cluster.py", "_temp_dir"),
-    ("jobs/cluster.py", "_metrics_export_port"), ("pipeline/encode.py", "_data_context"),
-    ("pipeline/encode.py", "_topology"),
-    ("model/merging.py", "_modules"), ("model/compiled.py", "_dynamo"), ("model/backbone.py", "_attn_implementation"),
+    (SESSION, "_worker_logs_enabled"), (SESSION, "_private"), (SESSION, "_temp_dir"), (SESSION, "_metrics_export_port"),
+    (LOOP, "_data_context"), (LOOP, "_topology"),
+    ("model/training/merging.py", "_modules"), ("model/training/compiled.py", "_dynamo"),
+    ("model/backbone.py", "_attn_implementation"),
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def rays_driver():
 def rays_services():
     from ray.core.generated import gcs_service_pb2, ray_client_pb2
 
-    from jobs.knock import ALIVE
+    from jobs.cluster.knock import ALIVE
 
     files = (gcs_service_pb2, ray_client_pb2)
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
@@ -164,12 +165,12 @@ def torchs_compiler():
 @pytest.mark.parametrize(
     "package, file, tried",
     [
-        ("ray", "jobs/cluster.py", rays_driver),
-        ("ray", "jobs/knock.py", rays_services),
-        ("ray", "pipeline/encode.py", rays_loop),
+        ("ray", "jobs/cluster/session.py", rays_driver),
+        ("ray", "jobs/cluster/knock.py", rays_services),
+        ("ray", "pipeline/encode/encode.py", rays_loop),
         ("transformers", "model/cache.py", transformers_cache),
         ("transformers", "model/backbone.py", transformers_attention),
-        ("torch", "model/compiled.py", torchs_compiler),
+        ("torch", "model/training/compiled.py", torchs_compiler),
     ],
 )
 def test_private_interfaces_are_as_the_code_takes_them(package, file, tried):

@@ -11,9 +11,9 @@ import click
 import pytest
 import yaml
 
-from jobs.cli import main
-from jobs.commands.submit import SUBMITTABLE
-from jobs.submit import Command, require_cluster_paths
+from jobs.cluster.submit import Command, require_cluster_paths
+from nextmem.cli import main
+from nextmem.commands.submit import SUBMITTABLE
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster.yaml"

@@ -6,16 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.identity import codec_identity
 from model.config import ExactConfig
-from pipeline.attempts import Ledger
-from pipeline.bank import Bank
-from pipeline.chunk import chunk_documents
-from pipeline.documents import Columns, Document, document_hash
-from pipeline.encode_work import EncodeWork
-from pipeline.options import EncodeOptions
-from pipeline.plan import plan_corpus
-from pipeline.read_work import ReadWork
+from pipeline.bank.bank import Bank
+from pipeline.bank.codec_identity import codec_identity
+from pipeline.corpus.documents import Columns, Document, document_hash
+from pipeline.encode.chunk import chunk_documents
+from pipeline.encode.encode_work import EncodeWork
+from pipeline.encode.ledger import Ledger
+from pipeline.encode.options import EncodeOptions
+from pipeline.encode.read_work import ReadWork
+from pipeline.plan.plan import plan_corpus
 
 EXACT = ExactConfig.of("fp32")
 ARTICLES = {

@@ -151,7 +151,7 @@ def torn_later(scene: Scene, phase: str) -> Told:
     torn = scene.job.bank / min(scene.seen.commits()[-1].files)
     os.truncate(torn, torn.stat().st_size // 2)
     told = Told([time.time()], ended)
-    repair = [sys.executable, "-m", "jobs.cli", "verify", str(scene.job.bank), "--repair", "--sample", "1"]
+    repair = [sys.executable, "-m", "nextmem.cli", "verify", str(scene.job.bank), "--repair", "--sample", "1"]
     found = subprocess.run(repair, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     told.note = f"verify --repair: exit code {found.returncode}, {found.stdout.count('cannot be read')} file named"
     told.ended = scene.job.finish()

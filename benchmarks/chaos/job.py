@@ -57,7 +57,7 @@ class Job:
         settings = {"unit_chunks": UNIT_CHUNKS, "commit_seconds": 1.0, "precision": "fp32"} | self.settings
         pairs = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         wanted = ["encode", str(self.corpus), str(self.bank), "--codec", str(self.codec), "--json"]
-        return [sys.executable, "-m", "jobs.cli", *wanted, *self.arguments, *pairs]
+        return [sys.executable, "-m", "nextmem.cli", *wanted, *self.arguments, *pairs]
 
     def start(self) -> subprocess.Popen:
         """In a session of its own, so that a kill hits the driver and nothing of ours."""

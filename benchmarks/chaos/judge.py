@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from benchmarks.chaos.job import Job
 from benchmarks.chaos.phases import Seen
-from jobs.opened import load_bank_codec
 from pipeline import schema
-from pipeline.bank import Bank
-from pipeline.check import verify
-from pipeline.decode import COLUMNS, recall
+from pipeline.bank.bank import Bank
+from pipeline.bank.opened import load_bank_codec
+from pipeline.bank.recall import COLUMNS, recall
+from pipeline.bank.verify import verify
 
 
 @dataclass(frozen=True, slots=True)

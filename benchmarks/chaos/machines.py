@@ -8,7 +8,7 @@ import os
 import psutil
 from ray.cluster_utils import Cluster
 
-from jobs.cluster import quiet
+from jobs.cluster.session import quiet
 
 WORKER = {"num_cpus": 3, "num_gpus": 1}
 ENCODER = "UnitEncoder"  # in the title of an encoder's process

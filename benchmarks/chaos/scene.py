@@ -70,7 +70,7 @@ def scene(
 def stage(folder: Path) -> Stage:
     """Make the codec, and run the job once with nothing broken."""
     from model.backbone import load_backbone
-    from model.checkpoint import save_codec
+    from model.codec_io import save_codec
     from model.config import CodecConfig
     from model.untrained import untrained_codec
 

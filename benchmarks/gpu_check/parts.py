@@ -17,11 +17,11 @@ from benchmarks.exactness import Encoded, recall_in
 from benchmarks.gpu_check.shapes import random_backbone, weight_bytes
 from benchmarks.gpu_check.subject import TINY_CODEC, LeftOutError, Subject, WrongError, texts
 from model.codec import Codec, Memory
-from model.curriculum import Place, TrainConfig
 from model.speed import body_weights, encode_flop
 from model.tokens import text_hash
-from model.trainee import Trainee
-from model.training import Trainer, step_flop
+from model.training.curriculum import Place, TrainConfig
+from model.training.trainee import Trainee
+from model.training.trainer import Trainer, step_flop
 from model.untrained import untrained_codec
 
 STEPS = 5  # of training
@@ -96,9 +96,9 @@ def train(subject: Subject) -> None:
 
 def memory(subject: Subject) -> None:
     """Far more chunks at once than there is memory for: halved until they fit, every row made, nothing left held."""
-    from pipeline.chunk import chunk_documents
-    from pipeline.documents import Document
-    from pipeline.memorise import Memoriser
+    from pipeline.corpus.documents import Document
+    from pipeline.encode.chunk import chunk_documents
+    from pipeline.encode.memorise import Memoriser
 
     codec, size = subject.codec, 16 if subject.tiny else 2048
     documents = []

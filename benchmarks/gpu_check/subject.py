@@ -17,8 +17,8 @@ import torch
 from benchmarks.gpu_check.shapes import random_backbone
 from benchmarks.harness import SAMPLES
 from model.backbone import Backbone, load_backbone
-from model.checkpoint import load_codec
 from model.codec import Codec
+from model.codec_io import load_codec
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import SHIPPED
 from model.embedded import EMBEDDED

@@ -8,8 +8,8 @@ import torch
 from model.adapters import add_adapters
 from model.backbone import DTYPES, Backbone
 from model.bytes_tokenizer import bytes_tokenizer
-from model.checkpoint import make_codec
 from model.codec import Codec
+from model.codec_io import make_codec
 from model.config import CodecConfig
 from model.tiny import tiny_model
 from model.tokens import TextTokenizer

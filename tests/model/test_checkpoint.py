@@ -14,8 +14,8 @@ from overfitted import text_chunks, tiny_backbone
 from safetensors.torch import load_file
 
 from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
-from model.checkpoint import codec_identity, load_codec, make_codec, save_codec
 from model.codec import Codec
+from model.codec_io import codec_identity, load_codec, make_codec, save_codec
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.untrained import untrained_codec
@@ -101,7 +101,7 @@ def test_a_save_that_fails_leaves_nothing(trained, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("model.checkpoint.save_file", full)
+    monkeypatch.setattr("model.codec_io.save_file", full)
     with pytest.raises(OSError, match="disk full"):
         save_codec(trained, tmp_path / "codec")
     assert list(tmp_path.iterdir()) == []

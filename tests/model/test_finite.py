@@ -11,9 +11,9 @@ from memories import memorise, random_chunks
 from safetensors.torch import load_file, save_file
 
 from model.backbone import load_backbone
-from model.checkpoint import load_codec, make_codec, save_codec
 from model.codec import Codec
 from model.codec_folder import file_hash
+from model.codec_io import load_codec, make_codec, save_codec
 from model.finite import NotFiniteError, require_finite
 from model.gain import length_gain, regress
 from model.latents import read_tokens

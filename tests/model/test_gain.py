@@ -9,7 +9,7 @@ from model.backbone import load_backbone
 from model.config import CodecConfig
 from model.gain import RIDGE, STRETCH, LatentGain, regress
 from model.latents import decoder_start
-from model.trainee import Trainee
+from model.training.trainee import Trainee
 from model.untrained import base_marker
 
 WIDTH = 64

@@ -9,8 +9,8 @@ from overfitted import text_chunks, tiny_backbone
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from benchmarks.encode_loop import relative_error
-from model.checkpoint import load_codec, save_codec
 from model.codec import Codec
+from model.codec_io import load_codec, save_codec
 from model.config import ExactConfig
 
 MERGED = ExactConfig.of("fp32")

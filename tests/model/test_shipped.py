@@ -13,9 +13,9 @@ from safetensors import safe_open
 
 from benchmarks.encode_loop import TOLERANCE, encode_again, relative_error
 from model.backbone import load_backbone
-from model.checkpoint import load_codec
 from model.codec import Codec
 from model.codec_folder import TENSORS, read_settings
+from model.codec_io import load_codec
 from model.config import ADAPTERS, CodecConfig
 from model.default_codec import SHIPPED, default_codec_folder
 from model.embedded import EMBEDDED

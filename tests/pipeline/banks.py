@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline import bank as bank_module
-from pipeline.bank import Bank
-from pipeline.commit import Receipt
-from pipeline.identity import CodecIdentity
-from pipeline.maintain import remove, unneeded
+from pipeline.bank import bank as bank_module
+from pipeline.bank.bank import Bank
+from pipeline.bank.commit import Receipt
+from pipeline.bank.identity import CodecIdentity
+from pipeline.bank.tend import remove, unneeded
 from pipeline.schema import row_schema
 
 K, D, E = 3, 64, 8

@@ -16,7 +16,7 @@ def codec(tiny_codec_folder):
     """The tiny codec, loaded once. Tests may not change it."""
     from works import EXACT
 
-    from model.checkpoint import load_codec
+    from model.codec_io import load_codec
 
     return load_codec(tiny_codec_folder, exact=EXACT, device="cpu")
 
@@ -26,7 +26,7 @@ def works(tmp_path, tiny_codec_folder, monkeypatch):
     """works({id: text}, **options): a planned corpus and its two workers. The device's rate is not measured."""
     from works import Works, jsonl
 
-    from pipeline import encode_work
+    from pipeline.encode import encode_work
 
     monkeypatch.setattr(encode_work, "matmul_rate", lambda device, dtype: 1e9)
 

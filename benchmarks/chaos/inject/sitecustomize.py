@@ -16,11 +16,11 @@ import os
 import sys
 import time
 
-PATCHED = "pipeline.memorise"
+PATCHED = "pipeline.encode.memorise"
 
 
 class _Patching(importlib.abc.MetaPathFinder):
-    """Finds nothing itself: hands `pipeline.memorise` to the finders behind it and patches what they load."""
+    """Finds nothing itself: hands `pipeline.encode.memorise` to the finders behind it and patches what they load."""
 
     def find_spec(self, name, path=None, target=None):
         if name != PATCHED:

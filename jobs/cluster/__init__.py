@@ -1,0 +1,1 @@
+"""Ray here, and jobs on a cluster elsewhere."""

@@ -1,0 +1,166 @@
+"""`nextmem encode --dry-run`: plan for real, sample, and say what encoding would take. Writes nothing, starts no Ray.
+
+Only the codec's folder may be made, in the user's cache, as the first encode would: sizes and tokens depend on it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+
+from jobs.cluster.session import this_machine
+from jobs.encode.request import (
+    EncodeJob,
+    absolute,
+    bank_work,
+    codec_folder,
+    encode_options,
+    existing_bank,
+    unit_chunks,
+    wants_gpus,
+)
+from jobs.output import duration
+from model.codec_folder import read_settings
+from pipeline.bank.bank import PLAN, Bank
+from pipeline.bank.presence import job_records
+from pipeline.encode.options import EncodeOptions
+from pipeline.encode.sample import Sample, take_sample
+from pipeline.plan.plan import Plan, Work, plan_corpus
+from pipeline.storage import storage
+
+RUN_CHUNKS = 64  # a run shorter than this says little of the rate
+ID_BYTES = 80  # of a row's ids, hashes and offsets, as stored
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an encode would do, and what that would take."""
+
+    bank: str
+    units: int
+    documents: int  # to encode
+    held: int
+    replaced: int
+    duplicates: int
+    rejected: int
+    passed_over: dict[str, int]  # files of other formats in folders, by ending
+    chunks: int  # estimated from the sample, as everything below is
+    tokens: int
+    bytes: int
+    sampled_units: int
+    sampled_chunks: int
+    workers: int
+    chunks_per_second: float | None  # of one worker
+    rate_from: str
+    device_hours: float | None
+    hours: float | None  # with all workers at once
+    price_per_hour: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Of one worker; None where there is nothing to encode."""
+
+    chunks_per_second: float | None
+    source: str
+
+
+def run_dry(job: EncodeJob) -> Estimate:
+    """Raises what `run_encode` raises before it encodes."""
+    uri, cluster = storage.absolute(job.bank), this_machine()
+    gpus = wants_gpus(job, cluster)
+    folder, exact = codec_folder(job, uri, gpus=gpus)
+    bank = existing_bank(uri)
+    with tempfile.TemporaryDirectory(prefix="nextmem-") as scratch:
+        plan = plan_corpus(
+            [absolute(argument) for argument in job.corpus],
+            job.columns,
+            unit_chunks=unit_chunks(job, folder, gpus=gpus),
+            folder=storage.join(uri, PLAN),
+            scratch=scratch,
+            by_content=job.settings.check == "content",
+        )
+        work = _work(plan, bank, job)
+        options = encode_options(job, uri, folder, plan.columns, exact, cluster, gpus=gpus)
+        sample = take_sample(work, options)
+        rate = _rate(job, bank, sample, options)
+        return _estimate(job, bank, plan, work, sample, options, rate)
+
+
+def _work(plan: Plan, bank: Bank | None, job: EncodeJob) -> Work:
+    if bank is None:
+        return plan.against()
+    bank.require_metadata(plan.columns.fields)
+    return bank_work(plan, bank, retry_rejected=job.retry_rejected)
+
+
+def _rate(job: EncodeJob, bank: Bank | None, sample: Sample, options: EncodeOptions) -> Rate:
+    """Who says it: the command line, else the bank's last run, else a trial on this machine."""
+    if job.settings.chunks_per_second is not None:
+        return Rate(job.settings.chunks_per_second, "as given")
+    for run in job_records(bank.folder) if bank is not None else ():
+        if run.kind == "encode" and run.encoded >= RUN_CHUNKS and run.chunks_per_second:
+            how = (
+                f"{run.encoded:,} chunks on {run.workers} {run.device} workers, {duration(time.time() - run.beat)} ago"
+            )
+            return Rate(run.chunks_per_second / max(1, run.workers), f"measured by the bank's last run: {how}")
+    if not sample.chunks.num_rows:
+        return Rate(None, "nothing to measure it with")
+    from pipeline.encode.calibrate import measured_rate  # torch: 8 seconds that a known rate need not cost
+
+    where = "its GPU" if options.gpus else f"{options.threads} threads"
+    return Rate(measured_rate(sample.chunks, options), f"measured now on this machine, {where}")
+
+
+def _estimate(
+    job: EncodeJob,
+    bank: Bank | None,
+    plan: Plan,
+    work: Work,
+    sample: Sample,
+    options: EncodeOptions,
+    rate: Rate,
+) -> Estimate:
+    counts, price = work.counts, job.settings.price_per_hour
+    chunks = sample.scaled(sample.chunks.num_rows, counts.chunks)
+    workers = max(1, min(options.actors, counts.units))
+    hours = chunks / rate.chunks_per_second / 3600 if rate.chunks_per_second else None
+    return Estimate(
+        bank=options.bank,
+        units=counts.units,
+        documents=counts.documents,
+        held=counts.held,
+        replaced=counts.changed,
+        duplicates=plan.counts.duplicates,
+        rejected=counts.rejected,
+        passed_over=plan.counts.passed_over,
+        chunks=chunks,
+        tokens=sample.scaled(sample.tokens, counts.chunks),
+        bytes=round(chunks * _row_bytes(bank, sample, options)),
+        sampled_units=sample.units,
+        sampled_chunks=sample.chunks.num_rows,
+        workers=workers,
+        chunks_per_second=rate.chunks_per_second,
+        rate_from=rate.source,
+        device_hours=hours,
+        hours=None if hours is None else hours / workers,
+        price_per_hour=price,
+        cost=None if hours is None or price is None else hours * price,
+    )
+
+
+def _row_bytes(bank: Bank | None, sample: Sample, options: EncodeOptions) -> float:
+    """Bytes a chunk: as the bank's own rows take, else what the codec's shapes add up to.
+
+    The patch is counted as raw token ids, its longest form, which an untrained codec mostly takes; a text unpacked.
+    """
+    if bank is not None and bank.count():
+        return bank.stored_bytes() / bank.count()
+    settings, chunks = read_settings(options.codec), max(1, sample.chunks.num_rows)
+    values = settings["hidden_width"] * settings["config"]["num_latents"]
+    shapes = values / 2 + values / 64 * 2 + 4 * settings["embedding_width"]
+    patch = 2 * sample.tokens / chunks if options.verify else 0
+    text = sample.text_bytes / chunks if options.keep_text else 0
+    return shapes + patch + text + ID_BYTES

@@ -1,0 +1,170 @@
+"""`nextmem encode`: plan the corpus, encode what the bank lacks, commit as it comes, say what was done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from jobs.cluster.session import Cluster, Session
+from jobs.encode.request import (
+    EncodeJob,
+    absolute,
+    bank_work,
+    codec_folder,
+    encode_options,
+    existing_bank,
+    unit_chunks,
+    wants_gpus,
+)
+from jobs.encode.watch import Watch
+from jobs.output import Progress
+from jobs.settings import EncodeSettings
+from pipeline.bank.bank import PLAN, Bank, require_room
+from pipeline.bank.codec_identity import codec_identity
+from pipeline.bank.identity import CodecIdentity
+from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.corpus.spool import remove_spools
+from pipeline.encode.committer import commit_as_they_come
+from pipeline.encode.encode import Stop, encode
+from pipeline.encode.forecast import Forecast
+from pipeline.encode.ledger import RemoteLedger
+from pipeline.encode.options import EncodeOptions
+from pipeline.encode.sample import found_a_guess
+from pipeline.encode.stalled import Patience
+from pipeline.encode.summary import Summary, Tally, summarise
+from pipeline.plan.plan import Plan, Work, plan_corpus
+from pipeline.storage import storage
+from pipeline.storage.folder import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeResult:
+    summary: Summary
+    failures: tuple[tuple[str, str], ...]  # (unit id, reason)
+    bank: str
+    codec: str  # its identity
+    passed_over: dict[str, int] = field(default_factory=dict)  # files of other formats in folders, by ending
+
+    @property
+    def complete(self) -> bool:
+        summary = self.summary
+        return not self.failures and not summary.rejected and summary.recalled == summary.recalled_exactly
+
+
+def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
+    """Encode the corpus into the bank; what the bank holds already is not done again.
+
+    Raises ValueError, FileNotFoundError or OSError for what a person can mend, KeyboardInterrupt after committing.
+    """
+    started = time.monotonic()
+    uri, settings = storage.absolute(job.bank), job.settings
+    tally = Tally()
+    with (
+        Session(job.pool, metrics_port=settings.metrics_port) as session,
+        Watch(uri, log_file=settings.log_file) as watch,
+    ):
+        cluster = session.look()
+        gpus = wants_gpus(job, cluster)
+        folder, exact = codec_folder(job, uri, gpus=gpus)
+        identity = codec_identity(folder, exact)
+        with leaving_nothing(Folder(uri), PLAN):
+            plan = plan_corpus(
+                [absolute(argument) for argument in job.corpus],
+                job.columns,
+                unit_chunks=unit_chunks(job, folder, gpus=gpus),
+                folder=storage.join(uri, PLAN),
+                by_content=settings.check == "content",
+            )
+            if existing_bank(uri) is None:
+                require_room(Folder(uri), plan.columns.fields)
+                session.start()  # before there is a bank: a Ray that does not start leaves none
+            bank = _bank(uri, folder, identity, plan)
+        if job.refine:
+            bank.add_columns()
+        work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
+        watch.planned(bank, work.counts)
+        began = time.monotonic()
+        if work.counts.units:
+            options = encode_options(
+                job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start(), gpus=gpus
+            )
+            _say_what_is_awaited(options, cluster)
+            began = _encode(bank, work, options, settings, tally, watch, as_json=as_json)
+        if not tally.failures:
+            remove_spools(bank.folder, PLAN)
+        ended = time.monotonic()
+    summary = summarise(
+        tally,
+        held=work.counts.held,
+        duplicates=plan.counts.duplicates,
+        replaced=work.counts.changed,
+        seconds=ended - began,
+        start_up_seconds=began - started,
+        price_per_hour=settings.price_per_hour,
+    )
+    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash, plan.counts.passed_over)
+
+
+def _encode(
+    bank: Bank,
+    work: Work,
+    options: EncodeOptions,
+    settings: EncodeSettings,
+    tally: Tally,
+    watch: Watch,
+    *,
+    as_json: bool,
+) -> float:
+    """Returns when the first unit began to be encoded: what came before it is start-up."""
+    forecast = Forecast(work.counts.chunks, found_a_guess(work, options))
+    progress = Progress(forecast.chunks, as_json=as_json)
+    began, ledger = None, RemoteLedger()
+    patience = Patience(settings.stall_minutes, ledger.under_way)
+    watch.started(options)
+
+    def show() -> None:
+        encoded = max(tally.chunks, ledger.total())
+        patience.look(encoded, tally.units, len(tally.failures))
+        progress.update(encoded, tally.rejected, of=forecast.chunks)
+        watch.show(tally, forecast, encoded)
+
+    try:
+        stop = Stop()
+        outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
+        every, took = settings.commit_seconds, watch.commit_took
+        groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
+        with closing(groups):  # an interrupt that falls in between commits too
+            for group in groups:
+                began = began or min(outcome.started for outcome in group)
+                tally.add(group)
+                forecast.add(group)
+                watch.committed(group)
+                show()
+    finally:
+        progress.close()
+    return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
+
+
+def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
+    """The bank, made where there is none. Refused where it carries other columns."""
+    bank = existing_bank(uri)
+    if bank is None:
+        try:
+            return Bank.create(uri, identity, plan.columns.fields, codec=codec)
+        except FileExistsError:
+            bank = existing_bank(uri)
+            if bank is None:
+                raise
+            bank.require(identity)  # another job has made it this moment
+    bank.require_metadata(plan.columns.fields)
+    return bank
+
+
+def _say_what_is_awaited(options: EncodeOptions, cluster: Cluster) -> None:
+    if options.gpus and options.actors > cluster.gpus:
+        where = f" on nodes with the label pool={options.pool}" if options.pool else ""
+        print(
+            f"waiting for {options.actors} GPUs{where}; {cluster.gpus} in the cluster now", file=sys.stderr, flush=True
+        )

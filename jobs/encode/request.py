@@ -1,0 +1,177 @@
+"""What an encode command asks for, and what that means: which codec, which devices, how large a unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from jobs.cluster.session import Cluster
+from jobs.settings import EncodeSettings
+from model.codec_folder import read_settings
+from model.config import CodecConfig, ExactConfig, RefineConfig
+from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
+from model.embedded import EMBEDDED
+from model.precision import default_precision
+from model.refusal import Refusal
+from model.weights import find_weights
+from pipeline.bank.bank import Bank
+from pipeline.bank.codec_copy import local_codec
+from pipeline.bank.codec_identity import codec_identity, exact_config
+from pipeline.bank.rejected import to_try_again
+from pipeline.corpus.documents import Columns
+from pipeline.encode.options import EncodeOptions
+from pipeline.plan.plan import Plan, Work
+from pipeline.storage import storage
+
+UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU about a minute of an encoder's work
+CORES_AN_ACTOR = 4  # on the CPUs of a cluster, whose nodes' memory is not known
+PROCESS_BYTES, WEIGHTS_COPIES = 1_000_000_000, 4  # an encoder on a CPU: itself, and what weights in bf16 become
+MAX_UNIT_BYTES = 128_000_000
+REFINED_CHUNKS = 4  # times fewer chunks a unit: a refined one costs tens of encodings
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeJob:
+    """What the command line asked for."""
+
+    corpus: tuple[str, ...]
+    bank: str
+    columns: Columns
+    settings: EncodeSettings
+    config: CodecConfig  # of an untrained codec, where one is made
+    codec: str | None = None
+    backbone: str | None = None
+    actors: int | None = None
+    gpus: bool | None = None  # None: where there are any
+    pool: str | None = None  # encoders only on nodes with the label pool=...
+    keep_text: bool = False
+    verify: bool = True
+    retry_rejected: bool = False
+    refine: RefineConfig | None = None
+
+
+def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
+    """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
+
+    An existing bank fixes precision, margin and merging too: its rows must all recall alike.
+    """
+    bank = existing_bank(uri)
+    if bank is not None:
+        exact = exact_config(bank.identity)
+        if job.codec is not None:
+            bank.require(codec_identity(_asked(job, exact), exact))
+        return local_codec(bank.codec_path), exact
+    exact = ExactConfig.of(_precision(job, gpus=gpus))
+    margin = exact.margin if job.settings.margin is None else job.settings.margin
+    exact = ExactConfig(exact.precision, margin, merged=job.settings.merged)
+    return _asked(job, exact), exact
+
+
+def _asked(job: EncodeJob, exact: ExactConfig) -> str:
+    if job.codec not in (None, UNTRAINED):
+        return local_codec(job.codec)
+    make = default_codec_folder if job.codec is None else untrained_codec_folder
+    return str(make(job.backbone or EMBEDDED, job.config, precision=exact.precision).absolute())
+
+
+def existing_bank(uri: str) -> Bank | None:
+    try:
+        return Bank.open(uri)
+    except FileNotFoundError:
+        return None
+
+
+def wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
+    """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
+    they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
+    if job.gpus is None and not cluster.is_local and not cluster.gpus:
+        raise Refusal(
+            "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
+        )
+    if job.gpus and not cluster.gpus and cluster.is_local:
+        raise Refusal("--gpus: this machine has no GPU that may be used")
+    if job.gpus and not cluster.gpus and not job.actors:
+        raise Refusal("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
+    return cluster.gpus > 0 if job.gpus is None else job.gpus
+
+
+def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
+    """Seconds of work, and at most 128 MB of rows."""
+    settings = read_settings(codec)
+    row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
+    usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(job, gpus=gpus)]
+    usual //= REFINED_CHUNKS if job.refine else 1
+    wanted = job.settings.unit_chunks or usual
+    return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
+
+
+def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
+    """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced.
+
+    `retry_rejected`: also what encoders left out of finished units.
+    """
+    replacements = bank.replacements()
+    losses = replacements > 0 and bank.has_losses()  # on an object store each question reads the log's latest entries
+    again = to_try_again(bank) if retry_rejected else {}
+    finished = bank.finished_documents(None if losses else plan.unit_ids())
+    passed_over = {} if replacements else {unit: brought for unit, brought in finished.items() if unit not in again}
+    held = bank.documents(but_of=frozenset(passed_over))
+    committed = sum(passed_over.values())
+    return plan.against(held, finished, replacements=replacements, losses=losses, again=again, committed=committed)
+
+
+def encode_options(
+    job: EncodeJob, bank: str, codec: str, columns: Columns, exact: ExactConfig, cluster: Cluster, *, gpus: bool
+) -> EncodeOptions:
+    """What the workers are told. `columns` is the plan's."""
+    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, codec, cluster))
+    return EncodeOptions(
+        bank=bank,
+        codec=codec,
+        exact=exact,
+        columns=columns,
+        backbone=_named_backbone(job.backbone),
+        keep_text=job.keep_text,
+        verify=job.verify,
+        refine=job.refine,
+        batch_size=job.settings.batch_size,
+        draft_rows=job.settings.draft_rows,
+        actors=actors,
+        threads=job.settings.threads or max(1, cluster.cores // actors),
+        gpus=gpus,
+        pool=job.pool,
+    )
+
+
+def absolute(argument: str) -> str:
+    """A corpus argument as the workers find it."""
+    return argument if argument.startswith("hf:") else storage.absolute(argument)
+
+
+def _cpu_actors(job: EncodeJob, codec: str, cluster: Cluster) -> int:
+    """One actor a core, as far as memory goes: each holds the backbone's weights (docs/decisions.md)."""
+    threads = job.settings.threads
+    if not threads and not cluster.is_local:
+        threads = CORES_AN_ACTOR
+    if not threads:
+        weights = find_weights(job.backbone or read_settings(codec)["backbone"]).size
+        fit = max(1, psutil.virtual_memory().available // (PROCESS_BYTES + WEIGHTS_COPIES * weights))
+        threads = math.ceil(cluster.cores / fit)
+    return max(1, cluster.cores // threads)
+
+
+def _precision(job: EncodeJob, *, gpus: bool) -> str:
+    asked = job.settings.precision
+    return default_precision(_device(gpus)) if asked == "auto" else asked
+
+
+def _device(gpus: bool) -> str:
+    return "cuda" if gpus else "cpu"
+
+
+def _named_backbone(name: str | None) -> str | None:
+    """A folder is made absolute: workers run in another one."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name

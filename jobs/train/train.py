@@ -1,0 +1,241 @@
+"""`nextmem train`: prepare the passages, then run the loop in this process or in Ray Train's workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+import uuid
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.output import TrainProgress
+from jobs.settings import apply_settings
+from jobs.train.run_folder import RunFolder, RunSettings
+from model.codec_folder import read_settings
+from model.config import CodecConfig
+from model.embedded import EMBEDDED
+from model.refusal import Refusal, Taken, Unavailable
+from model.training.curriculum import Curriculum, TrainConfig
+from model.training.passages import VERSION, data_version
+from model.weights import find_weights
+from pipeline.corpus.passages import prepare_passages
+
+MAX_FAILURES = 5  # of workers; each goes on from the last checkpoint
+MAY_DIFFER = (  # from the codec of --init: what its weights do not depend on, and what is measured anew at the end
+    "chunk_tokens", "num_latents", "quantiser", "pooling", "max_embedding_width", "load_in_4bit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """What the command line asked for. None: what the run folder holds, else the default."""
+
+    run: str
+    data: tuple[str, ...] = ()
+    backbone: str | None = None
+    stages: str | None = None
+    init: str | None = None
+    pairs: tuple[str, ...] = ()
+    workers: int = 1
+    gpus: bool = False
+    pool: str | None = None  # workers only on nodes with the label pool=...
+    use_ray: bool = True
+    minutes: float | None = None
+    change: bool = False
+    export: str | None = None  # a new folder for the codec of the latest checkpoint; the run stays as it is
+
+
+def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
+    """Train from wherever the run stands. True: to its end; False: until the minutes were over.
+
+    Raises ValueError, FileNotFoundError or OSError for what a person can mend.
+    """
+    for path in (job.run, *job.data, job.init or "", job.export or ""):
+        if "://" in path:
+            raise Refusal(f"{path}: training reads and writes folders; copy it to one, or mount the store")
+    if job.use_ray and job.export is None:
+        from jobs.cluster.session import require_reachable
+
+        require_reachable()  # before there is a run: a cluster that is gone leaves none
+    run = RunFolder(job.run)
+    if job.export is not None:
+        _export(job, run)
+        return True
+    settings = _asked(job, run.settings(), run.path)
+    run.check(settings, change=job.change)
+    if run.codec.exists():
+        _say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
+        return True
+    with run.kept_if_begun():
+        if _data_wanted(run, job.change):
+            _prepare(run, settings)
+        run.adopt(settings, change=job.change)
+        return _trained(job, run, as_json)
+
+
+def _trained(job: TrainJob, run: RunFolder, as_json: bool) -> bool:
+    deadline = None if job.minutes is None else time.time() + 60 * job.minutes
+    run.error.unlink(missing_ok=True)
+    progress = TrainProgress(as_json=as_json)
+    try:
+        return (_with_ray if job.use_ray else _alone)(job, run, deadline, progress)
+    finally:
+        progress.close()
+
+
+def _export(job: TrainJob, run: RunFolder) -> None:
+    from jobs.train.loop import LoopOptions, run_loop
+
+    if run.settings() is None or run.checkpoints(1).latest() is None:
+        raise Refusal(f"{run.path} has no checkpoint to make a codec of; train there first")
+    if Path(job.export).exists():
+        raise Taken(f"{job.export} exists already; name a new folder for the codec")
+    device = "cuda" if job.gpus else "auto"
+    run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=_say)
+
+
+def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
+    """What the run is to be: the folder's settings or the defaults, with the command line's on top."""
+    if held is None and not job.data:
+        raise Refusal(f"{path} is no run yet: name its passages with --data")
+    init = _absolute(job.init) if job.init else held.init if held else None
+    if held is None:
+        start = read_settings(init) if init else None
+        codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
+        backbone = job.backbone or (start["backbone"] if start else EMBEDDED)
+        held = RunSettings(backbone, (), init, TrainConfig(), codec)
+    pairs = list(job.pairs) + ([f"stages={job.stages}"] if job.stages else [])
+    train, codec = apply_settings(pairs, held.train, held.codec)
+    backbone = job.backbone or held.backbone
+    backbone = _absolute(backbone) if Path(backbone).is_dir() else backbone
+    data = tuple(_absolute(path) for path in job.data) or held.data
+    asked = RunSettings(backbone, data, init, train, codec)
+    _require_fit(asked)
+    return asked
+
+
+def _require_fit(asked: RunSettings) -> None:
+    """Refuse a plan without an end, and a start codec of another shape or of another backbone."""
+    Curriculum(asked.train, asked.codec.num_latents)
+    if asked.init is None:
+        return
+    start = read_settings(asked.init)
+    if not find_weights(asked.backbone).is_named(start["backbone_fingerprint"]):
+        raise Refusal(f"--init {asked.init} is of backbone {start['backbone']}, the run of {asked.backbone}")
+    measured = () if asked.train.stages == "2" else ("latent_gain",)  # when stage 2 begins
+    before = CodecConfig.from_dict(start["config"]).as_dict()
+    for name, wanted in asked.codec.as_dict().items():
+        found = before[name]
+        if found != wanted and name not in (*MAY_DIFFER, *measured):
+            raise Refusal(f"--init {asked.init} has {name} {found!r}, the run {wanted!r}: they must be the same")
+
+
+def _data_wanted(run: RunFolder, change: bool) -> bool:
+    """Whether the passages are to be read. ValueError for data that a run must not be mixed with."""
+    version = data_version(run.data)
+    if version is None and run.data.exists():
+        raise Refusal(f"{run.data} exists and is no data of a run: name another folder for the run")
+    if version is None or run.settings() is None:  # data alone are what a start left that was killed
+        return True
+    if version != VERSION and not change:
+        raise Refusal(
+            f"the chunks in {run.data} were cut otherwise than encoding cuts now (data of version {version}, not "
+            f"{VERSION}). --change reads the passages again and goes on with those; or name a new folder, with --init"
+        )
+    return version != VERSION
+
+
+def _prepare(run: RunFolder, settings: RunSettings) -> None:
+    train = settings.train
+    _say(f"reading passages: {', '.join(settings.data)}")
+    prepare_passages(
+        settings.data,
+        run.data,
+        find_weights(settings.backbone).tokenizer(),
+        text_column=train.text_column,
+        chunk_tokens=settings.codec.chunk_tokens,
+        min_tokens=train.min_tokens,
+        held_out=train.held_out,
+        seed=train.seed,
+        say=_say,
+    )
+
+
+def _alone(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+    from jobs.train.loop import LoopOptions, run_loop
+
+    device = "cuda" if job.gpus else "auto"
+    return run_loop(LoopOptions(str(run.path), device, deadline), observe=progress.update, say=_say)
+
+
+def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+    """Ray's own records go to a folder of this launch alone: a torn one of an earlier launch would stop this one."""
+    from jobs.cluster.session import Session
+    from jobs.train.ray_training import fit
+
+    scratch = run.path / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    follower = _Follower(run, progress)
+    with Session(job.pool) as session:
+        cluster = session.start()
+        follower.start()
+        try:
+            failure = fit(
+                {"folder": str(run.path), "deadline": deadline, "threads": max(1, cluster.cores // job.workers)},
+                workers=job.workers,
+                gpus=job.gpus,
+                pool=job.pool,
+                name=uuid.uuid4().hex[:8],
+                storage=str(scratch),
+                max_failures=MAX_FAILURES,
+            )
+        finally:
+            follower.stop()
+    shutil.rmtree(scratch, ignore_errors=True)
+    run.raise_error()
+    if failure is not None:
+        raise Unavailable(f"{failure} The same command goes on from the last checkpoint.")
+    return run.codec.exists()
+
+
+class _Follower(threading.Thread):
+    """Shows what the workers append to metrics.jsonl."""
+
+    def __init__(self, run: RunFolder, progress: TrainProgress):
+        super().__init__(daemon=True)
+        self.metrics, self.progress, self.over = run.metrics, progress, threading.Event()
+        self.read = self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def run(self) -> None:
+        while not self.over.wait(1.0):
+            self._show()
+        self._show()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join()
+
+    def _show(self) -> None:
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        self.read = min(self.read, size)  # a resume cuts off what will be measured again, and writes on
+        with self.metrics.open("rb") if size else nullcontext() as file:
+            if file is None:
+                return
+            file.seek(self.read)
+            whole = file.read().rpartition(b"\n")[0]
+        self.read += len(whole) + bool(whole)
+        for line in whole.splitlines():
+            with suppress(ValueError):  # the end of a line, where what was cut off has been written again already
+                self.progress.update(json.loads(line))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

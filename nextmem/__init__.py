@@ -1,0 +1,1 @@
+"""The doors: the Python face and the command line."""

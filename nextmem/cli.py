@@ -1,0 +1,105 @@
+"""The `nextmem` command. Starts fast: torch and Ray are imported only when a command runs.
+
+Results go to stdout, progress to stderr. A refusal is one line and exit code 1; a usage error exits 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jobs.cluster.token import join_with_token
+from jobs.stopping import Stopped, heed
+from nextmem.commands.dashes import with_hint
+from nextmem.commands.encode import encode
+from nextmem.commands.evaluate import evaluate
+from nextmem.commands.read import export, info, recall, search, verify
+from nextmem.commands.submit import jobs, logs, stop, submit
+from nextmem.commands.tend import refine, status, tend
+from nextmem.commands.train import train
+from nextmem.told import DEBUG, told
+
+
+class Refusing(click.Group):
+    """Turns what a person can mend into one line and exit code 1, and a fault of ours into one that says so."""
+
+    def main(self, args: Sequence[str] | None = None, *rest, **more):
+        given = sys.argv[1:] if args is None else list(args)
+        odd = next((argument for argument in given if not _is_utf8(argument)), None)
+        if odd is not None:
+            line = f"the argument {os.fsencode(odd)!r} is not UTF-8: give it in UTF-8, or rename what it names"
+            click.echo(f"nextmem: {line}", err=True)
+            if more.get("standalone_mode", True):
+                sys.exit(1)
+            return 1
+        return super().main(args, *rest, **{"obj": given} | more)
+
+    def invoke(self, ctx: click.Context):
+        signals = heed()
+        signals.begin()
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise with_hint(error, ctx.obj or ()) from None
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except Stopped as error:
+            raise click.exceptions.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            click.echo(f"nextmem: {told(error)}", err=True)
+            raise click.exceptions.Exit(1) from None
+        finally:
+            signals.end()
+
+
+def _is_utf8(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@click.group(cls=Refusing, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nextmem")
+def main() -> None:
+    """Turn a corpus into a memory bank: latents a language model reads in place of text, with exact recall."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a late call to Ray starts it again while we end
+    if cache := os.environ.get("NEXTMEM_CACHE"):
+        os.environ["NEXTMEM_CACHE"] = os.path.abspath(cache)  # workers run in another folder
+        os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.path.abspath(cache), "matplotlib"))
+    join_with_token()
+
+
+for command in (
+    encode,
+    recall,
+    search,
+    export,
+    info,
+    verify,
+    train,
+    evaluate,
+    status,
+    tend,
+    refine,
+    submit,
+    jobs,
+    logs,
+    stop,
+):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""`nextmem encode`: its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nextmem.commands.options import as_json_option, pool_option, refine_option
+
+if TYPE_CHECKING:
+    from jobs.encode.request import EncodeJob
+
+
+@click.command()
+@click.argument("corpus", nargs=-1, required=True)
+@click.argument("bank")
+@click.option(
+    "--codec", type=click.Path(), help="Codec folder, or `untrained`. Default: the bank's, or the backbone's."
+)
+@click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--id-column", help="Default: a column `id` where there is one; else ids are made. '': always.")
+@click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
+@click.option(
+    "--actors",
+    type=click.IntRange(min=1),
+    help="Default: one a GPU; on CPUs one a core, as memory allows.",
+)
+@click.option(
+    "--gpus/--no-gpus", default=None, help="A GPU for each actor, waited for; or CPUs. Default: what there is."
+)
+@pool_option
+@click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
+@click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
+@click.option("--retry-rejected", is_flag=True, help="Try again the documents that encoders (not readers) rejected.")
+@refine_option
+@click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
+@as_json_option
+def encode(
+    corpus,
+    bank,
+    codec,
+    backbone,
+    text_column,
+    id_column,
+    columns,
+    actors,
+    gpus,
+    pool,
+    keep_text,
+    no_verify,
+    retry_rejected,
+    refine,
+    dry_run,
+    pairs,
+    as_json,
+):
+    """Encode CORPUS (files, folders, globs, hf:NAME; Parquet, JSONL, text) into the memory bank BANK.
+
+    Run the same command again to go on where it stopped, or to add what is new.
+    """
+    from jobs.encode.request import EncodeJob
+    from jobs.settings import EncodeSettings, RefineSettings, apply_settings
+    from model.config import CodecConfig
+    from pipeline.corpus.documents import Columns
+
+    if refine and no_verify:
+        raise click.UsageError("--refine needs verifying, which says where latents err: leave --no-verify out")
+    settings, refining, config = apply_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig())
+    carry = tuple(name.strip() for name in columns.split(",") if name.strip())
+    job = EncodeJob(
+        corpus=corpus,
+        bank=bank,
+        columns=Columns(text=text_column, id=id_column, carry=carry),
+        settings=settings,
+        config=config,
+        codec=codec,
+        backbone=backbone,
+        actors=actors,
+        gpus=gpus,
+        pool=pool,
+        keep_text=keep_text,
+        verify=not no_verify,
+        retry_rejected=retry_rejected,
+        refine=refining.config(refine),
+    )
+    _dry(job, as_json) if dry_run else _run(job, as_json)
+
+
+def _dry(job: EncodeJob, as_json: bool) -> None:
+    from jobs.encode.dry_run import run_dry
+    from nextmem.commands.report import print_estimate
+
+    print_estimate(run_dry(job), as_json=as_json)
+
+
+def _run(job: EncodeJob, as_json: bool) -> None:
+    from jobs.encode.encode import run_encode
+    from nextmem.commands.report import print_encoded
+
+    try:
+        result = run_encode(job, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; what was finished is committed. Run the same command again to go on.", err=True)
+        raise
+    print_encoded(result, as_json=as_json)
+    if not result.complete:
+        raise click.exceptions.Exit(1)

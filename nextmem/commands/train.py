@@ -1,0 +1,63 @@
+"""`nextmem train`: its arguments."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from nextmem.commands.options import as_json_option, pool_option
+
+
+@click.command()
+@click.argument("run")
+@click.option("--data", multiple=True, metavar="PASSAGES", help="Files, folders or globs; Parquet, JSONL, JSONL.gz.")
+@click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
+@click.option("--stage", "stages", type=click.Choice(["both", "1", "2"]), help="Default: both.")
+@click.option("--init", metavar="CODEC", help="Codec folder whose adapters to start from.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--gpus", is_flag=True, help="One GPU a worker, waited for.")
+@pool_option
+@click.option("--no-ray", is_flag=True, help="One process, without Ray.")
+@click.option("--minutes", type=float, help="Stop whole after so long; the same command goes on.")
+@click.option("--export", metavar="DIR", help="Train no further: write the latest checkpoint's codec to DIR.")
+@click.option("--change", is_flag=True, help="Go on with other settings than the run folder's.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
+@as_json_option
+def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minutes, export, change, pairs, as_json):
+    """Train a codec in the folder RUN; RUN/codec is what `nextmem encode --codec` takes.
+
+    `nextmem train RUN` again goes on where it stopped, with any number of workers.
+    """
+    from jobs.train.train import TrainJob, run_train
+
+    if no_ray and workers > 1:
+        raise click.UsageError("--no-ray is one process: leave out --workers")
+    if export and (data or pairs or init or minutes or change):
+        raise click.UsageError("--export changes nothing of the run: leave out --data, --init, --minutes, --set")
+    if no_ray and pool:
+        raise click.UsageError("--no-ray is this machine: leave out --pool")
+    job = TrainJob(
+        run=run,
+        data=data,
+        backbone=backbone,
+        stages=stages,
+        init=init,
+        pairs=pairs,
+        workers=workers,
+        gpus=gpus,
+        pool=pool,
+        use_ray=not no_ray,
+        minutes=minutes,
+        change=change,
+        export=export,
+    )
+    try:
+        done = run_train(job, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; `nextmem train` with the same folder goes on from the last checkpoint.", err=True)
+        raise
+    if not done:
+        click.echo(f"the time is up; `nextmem train {run}` goes on.", err=True)
+    elif not as_json:
+        click.echo(export or os.path.join(run, "codec"))

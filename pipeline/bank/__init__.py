@@ -1,0 +1,1 @@
+"""The table of memory rows, its commits, its upkeep and its readers."""

@@ -1,0 +1,53 @@
+"""Old rows of a document leave as its new ones come: whole files out, and what else they held back in.
+
+Parquet files never change, so removing one document rewrites the files that hold it. Many documents at once cost no
+more than the files they lie in, one file in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pipeline.bank.bank import Bank
+from pipeline.bank.unit_file import KEPT, WrittenFile
+from pipeline.schema import DOC_ID
+
+
+def without_documents(bank: Bank, doc_ids: Set[str]) -> tuple[list[str], list[WrittenFile]]:
+    """(files that hold rows of these documents, new files with those files' other rows), neither in the log yet."""
+    removed, kept = [], []
+    if doc_ids:
+        leaving = _is_of(doc_ids)
+        for fragment in bank.dataset().get_fragments(leaving):
+            if fragment.count_rows(filter=leaving):
+                removed.append(fragment.path)
+                kept.extend(_rewritten(bank, fragment, ~leaving))
+    return removed, kept
+
+
+def arrived_elsewhere(bank: Bank, files: Iterable[WrittenFile]) -> set[str]:
+    """The documents in these files that another job has brought since this one made its plan. Mostly none."""
+    arrived = sorted(bank.arrivals())
+    ours = _documents(bank, [file.path for file in files]) if arrived else set()
+    return _documents(bank, arrived, among=ours) if ours else set()
+
+
+def _is_of(doc_ids: Set[str]) -> pc.Expression:
+    return pc.field(DOC_ID).isin(pa.array(sorted(doc_ids), pa.string()))
+
+
+def _rewritten(bank: Bank, fragment: ds.ParquetFileFragment, staying: pc.Expression) -> Iterable[WrittenFile]:
+    batches = fragment.scanner(schema=bank.schema, filter=staying).to_batches()
+    return bank.writer().write_files(KEPT, (batch for batch in batches if batch.num_rows))
+
+
+def _documents(bank: Bank, paths: list[str], among: Set[str] = frozenset()) -> set[str]:
+    rows = ds.dataset(paths, bank.schema, "parquet", bank.folder.filesystem)
+    held: set[str] = set()
+    for batch in rows.to_batches(columns=[DOC_ID], filter=_is_of(among) if among else None):
+        held.update(batch.column(0).unique().to_pylist())
+    return held

@@ -1,0 +1,104 @@
+"""Nearest chunks by cosine: every embedding is read once, in order, and only the best k are kept.
+
+Shapes: Q queries, N rows, E embedding width. Brute force is exact, needs no index to build or keep, and reads 2 to 4 KB
+a chunk. Past some millions of chunks, export the embeddings into a vector store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.finite import NotFiniteError
+from pipeline.bank.bank import Bank
+from pipeline.schema import CHAR_END, CHAR_START, CHUNK_ID, DOC_ID, EMBEDDING, POSITION, SOURCE
+
+BATCH_ROWS = 8192
+_COLUMNS = [CHUNK_ID, DOC_ID, POSITION, SOURCE, CHAR_START, CHAR_END]
+_ROUNDING = 1e-5  # float32 products round differently by batch shape; what is this close is compared in float64
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk and how near it is."""
+
+    chunk_id: str
+    doc_id: str
+    position: int
+    source: str
+    char_start: int
+    char_end: int
+    score: float  # cosine, -1 to 1
+
+
+def nearest(bank: Bank, query_E: np.ndarray, k: int, *, filter: pc.Expression | None = None) -> list[Hit]:
+    """The k chunks with the highest cosine, best first, ties by chunk_id; fewer where there are fewer."""
+    return nearest_of_each(bank, np.asarray(query_E)[None], k, filter=filter)[0]
+
+
+def nearest_of_each(
+    bank: Bank, queries_QE: np.ndarray, k: int, *, filter: pc.Expression | None = None
+) -> list[list[Hit]]:
+    """`nearest` for many queries in one pass over the bank. Memory: one batch of rows and Q * k hits.
+
+    Raises NotFiniteError for a row whose embedding is no number: it is near nothing, and would never be found.
+    """
+    unit_QE = _checked(bank, np.asarray(queries_QE, np.float64), k)
+    best: list[list[Hit]] = [[] for _ in unit_QE]
+    for batch in bank.rows([*_COLUMNS, EMBEDDING], filter, batch_rows=BATCH_ROWS):
+        rows_NE = _matrix(batch.column(EMBEDDING), bank.identity.embedding_width)
+        _require_finite(bank, batch, rows_NE)
+        scores_QN = unit_QE.astype(np.float32) @ rows_NE.T
+        for query, scores_N in enumerate(scores_QN):
+            near = _worth_a_look(scores_N, best[query], k)
+            exact = (rows_NE[near].astype(np.float64) * unit_QE[query]).sum(axis=1)
+            best[query] = sorted([*best[query], *_hits(batch, near, exact)], key=_order)[:k]
+    return best
+
+
+def _checked(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
+    width = bank.identity.embedding_width
+    if queries_QE.ndim != 2 or queries_QE.shape[1] != width:
+        found = queries_QE.shape[1:] if queries_QE.ndim > 1 else queries_QE.shape
+        raise ValueError(
+            f"a query of shape {found} for embeddings of {width} values: embed it with the bank's own codec"
+        )
+    if k < 1:
+        raise ValueError(f"k is {k}: ask for at least one hit")
+    norms_Q1 = np.linalg.norm(queries_QE, axis=1, keepdims=True)
+    if not (np.isfinite(norms_Q1).all() and (norms_Q1 > 0).all()):
+        raise ValueError("a query that is zero or not finite points nowhere: embed a text that has words")
+    return queries_QE / norms_Q1
+
+
+def _matrix(column: pa.ListArray, width: int) -> np.ndarray:
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def _require_finite(bank: Bank, batch: pa.RecordBatch, rows_NE: np.ndarray) -> None:
+    odd = np.flatnonzero(~np.isfinite(rows_NE).all(axis=1))
+    if len(odd):
+        chunk_id = batch.column(CHUNK_ID)[odd[0].item()].as_py()
+        raise NotFiniteError(
+            f"{bank.folder.uri}: the embedding of chunk {chunk_id} is not finite. `nextmem verify` names all such rows."
+        )
+
+
+def _worth_a_look(scores_N: np.ndarray, best: list[Hit], k: int) -> np.ndarray:
+    """Rows that may belong among the best k, by float32 scores; a few more than needed."""
+    bar = best[-1].score if len(best) == k else -np.inf
+    if len(scores_N) > k:
+        bar = max(bar, np.partition(scores_N, -k)[-k])
+    return np.flatnonzero(scores_N >= bar - _ROUNDING)
+
+
+def _hits(batch: pa.RecordBatch, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
+    places = batch.select(_COLUMNS).take(pa.array(rows)).to_pylist()
+    return [Hit(**place, score=float(score)) for place, score in zip(places, scores, strict=True)]
+
+
+def _order(hit: Hit) -> tuple[float, str]:
+    return -hit.score, hit.chunk_id

@@ -1,0 +1,1 @@
+"""Work units to rows: Ray Data, readers, encoders, the driver's loop, and what it will take."""

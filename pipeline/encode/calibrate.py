@@ -1,0 +1,37 @@
+"""How fast this machine encodes a sample: what a job's time is estimated from where nobody has measured it."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+import torch
+
+from model.codec_io import load_codec
+from pipeline.encode.batch_size import usual_batch
+from pipeline.encode.memorise import Memoriser
+from pipeline.encode.options import EncodeOptions
+
+WARM_UP = 8  # chunks
+BATCHES = {"cpu": 1, "cuda": 4}  # that are timed
+
+
+def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
+    """Chunks a second of one worker, verifying as the job would, over about a batch of the chunks (on a GPU four)."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(options.threads)
+    codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
+    device = codec.backbone.device.type
+    memoriser = Memoriser(codec, verify=options.verify, refine=options.refine, batch_size=options.batch_size)
+    timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
+    warm_up = timed.slice(0, WARM_UP) if device == "cpu" else timed  # a GPU finds its batch size on the way
+    memoriser.memorise(warm_up, "warm-up")
+    started = time.perf_counter()
+    memoriser.memorise(timed, "calibration")
+    return timed.num_rows / (time.perf_counter() - started)
+
+
+def _spread(chunks: pa.Table, count: int) -> pa.Table:
+    """At most `count` rows, evenly: one document's chunks may all be short."""
+    count = min(count, chunks.num_rows)
+    return chunks.take(pa.array([i * chunks.num_rows // count for i in range(count)]))

@@ -1,0 +1,47 @@
+"""A few rows through real recall, on the device that encoded them: "exact" is said of what was seen to be.
+
+Verifying is one parallel forward, recall is many small ones: where a device computes the two apart, a patch is worth
+nothing, and every row shows it. So each encoder recalls some rows of the first unit that it does.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from model.codec import Codec
+from model.patch import RAW, TEXT
+from pipeline.bank.recall import recall
+from pipeline.schema import PATCH
+
+
+class Drafter:
+    """Recalls at most `rows` rows in all, of the first unit that has any."""
+
+    def __init__(self, codec: Codec, rows: int):
+        self.codec, self.left = codec, rows
+        self._numbers: dict[str, float] = {}
+
+    def look(self, rows: pa.Table) -> None:
+        """Recall some of these memory rows, if none were before. Raises NotFiniteError."""
+        sample = _spread(_verified(rows), self.left) if self.left else rows.slice(0, 0)
+        if sample.num_rows:
+            self.left = 0
+            found = list(recall(sample.to_batches(), self.codec))
+            self._numbers = {"recalled": len(found), "recalled_exactly": sum(row.exact for row in found)}
+
+    def take_numbers(self) -> dict[str, float]:
+        """How many rows were recalled since the last call, and how many exactly, to be added up by the summary."""
+        numbers, self._numbers = self._numbers, {}
+        return numbers
+
+
+def _verified(rows: pa.Table) -> pa.Table:
+    """Rows that have a patch; where there are any, those alone whose latents decide."""
+    kinds = [patch[:1] if patch else None for patch in rows[PATCH].to_pylist()]
+    drafted = [kind is not None and kind not in (bytes([RAW]), bytes([TEXT])) for kind in kinds]
+    return rows.filter(pa.array(drafted if any(drafted) else [kind is not None for kind in kinds], pa.bool_()))
+
+
+def _spread(rows: pa.Table, count: int) -> pa.Table:
+    count = min(count, rows.num_rows)
+    return rows.take(pa.array([i * rows.num_rows // count for i in range(count)], pa.int64()))

@@ -1,0 +1,28 @@
+"""What every worker of an encode job needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import ExactConfig, RefineConfig
+from pipeline.corpus.documents import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """Paths are absolute or URIs: workers run in another folder than the command."""
+
+    bank: str
+    codec: str  # folder that every worker can read, or fetch (pipeline/bank/codec_copy.py)
+    exact: ExactConfig
+    columns: Columns  # with the Arrow fields of what is carried along
+    backbone: str | None = None  # the codec's own, or the same weights elsewhere
+    keep_text: bool = False
+    verify: bool = True
+    refine: RefineConfig | None = None  # None: latents as the encoder makes them
+    batch_size: int | None = None  # chunks at once; None: by device
+    draft_rows: int = 0  # recalled at once, over all actors: what "exact" is said of
+    actors: int = 1
+    threads: int = 1  # of each actor, on a CPU
+    gpus: bool = False  # one actor a GPU
+    pool: str | None = None  # encoders only on nodes with the label pool=...; None: on any

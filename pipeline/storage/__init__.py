@@ -1,0 +1,1 @@
+"""Bytes, on this machine and on an object store."""
