@@ -197,6 +197,10 @@ class Codec:
         values = nf4.dequantise(codes_BC, scales_BG, shape[1] * shape[2]).view(shape)
         return nf4.restore(values, self._mean_D, self._deviation_D)
 
+    def as_embeds(self, latents_BKD: torch.Tensor) -> torch.Tensor:
+        """[B, K, D] in the backbone's dtype: latents through the gain, as the decoder reads them among embeddings."""
+        return self._gain(latents_BKD.to(self.backbone.device, self.backbone.dtype))
+
     def embed(self, latents_BKD: torch.Tensor) -> torch.Tensor:
         """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised.
 
@@ -248,7 +252,7 @@ class Codec:
 
     def prefix(self, latents_BKD: torch.Tensor) -> torch.Tensor:
         """What the decoder reads before the text: its start, latents through the gain, the marker. [B, S + K + 1, D]"""
-        latents = self._gain(latents_BKD.to(self.backbone.dtype))
+        latents = self.as_embeds(latents_BKD)
         start_BSD, marker_B1D = (part.expand(len(latents), -1, -1) for part in (self._start_SD, self._marker_D[None]))
         return torch.cat([start_BSD, latents, marker_B1D], dim=1)
 

@@ -1,1 +1,84 @@
-"""The doors: the Python face and the command line."""
+"""NextMem from Python: turn a corpus into a memory bank, search it, recall its texts, hand its latents to a model.
+
+    import nextmem
+
+    nextmem.encode("articles.jsonl", "bank")
+    with nextmem.open("bank") as bank:
+        for hit in bank.search("how bread rises"):
+            print(hit.score, hit.doc_id, hit.text)
+
+Importing this loads neither torch nor Ray; each loads when it is first needed. Nothing is printed unless asked for.
+docs/python.md shows the whole interface.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nextmem.bank import Bank, Hit, Latents, Verdict, open
+    from nextmem.codec import Codec, Memory
+    from nextmem.encoding import encode
+    from nextmem.training import train
+    from pipeline.bank.lookup import NotInBank
+    from pipeline.bank.recall import InexactRecall
+
+__all__ = [
+    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Verdict", "encode", "open", "train",
+]  # fmt: skip
+
+_HOMES = {
+    "nextmem.bank": ("Bank", "Hit", "Latents", "Verdict", "open"),
+    "nextmem.codec": ("Codec", "Memory"),
+    "nextmem.encoding": ("encode",),
+    "nextmem.training": ("train",),
+    "pipeline.bank.lookup": ("NotInBank",),
+    "pipeline.bank.recall": ("InexactRecall",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str):
+    """Load what is asked for when it is asked for."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nextmem' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = found = getattr(importlib.import_module(_HOME_OF[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _load_own(name: str) -> None:
+    """Load the package `name` that lies beside this one, whatever else of that name comes first on the path.
+
+    A folder with a model.py or a jobs.py of the user's own would otherwise be taken for ours. ImportError where such a
+    module is loaded already.
+    """
+    folder = Path(__file__).resolve().parents[1] / name
+    held = sys.modules.get(name)
+    if held is not None:
+        if folder in (Path(path).resolve() for path in getattr(held, "__path__", ())):
+            return
+        where = getattr(held, "__file__", None) or "built in"
+        raise ImportError(
+            f"a module named {name!r} is loaded already ({where}), and NextMem has a package of that name: "
+            "import nextmem before it, or rename it"
+        )
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder} is missing: install nextmem again")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+for _name in ("model", "pipeline", "jobs"):
+    _load_own(_name)

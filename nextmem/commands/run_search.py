@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import numpy as np
 import pyarrow as pa
 
 from jobs.output import emit, share
@@ -15,7 +14,7 @@ from pipeline.bank.bank import Bank
 from pipeline.bank.lookup import by_chunk_id
 from pipeline.bank.opened import load_bank_codec, open_bank
 from pipeline.bank.recall import InexactRecall, Recalled, recall
-from pipeline.bank.search import Hit, nearest
+from pipeline.bank.search import Hit, embed_query, nearest
 
 
 def run_search(uri: str, query: str, *, k: int, with_text: bool, backbone: str | None, as_json: bool) -> None:
@@ -28,22 +27,6 @@ def run_search(uri: str, query: str, *, k: int, with_text: bool, backbone: str |
     texts = _texts(bank, codec, hits) if with_text else {}
     for hit in hits:
         _print(hit, texts.get(hit.chunk_id), as_json)
-
-
-def embed_query(codec: Codec, query: str) -> np.ndarray:
-    """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
-
-    A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
-    near every short chunk of the bank (docs/decisions.md).
-    """
-    limit = codec.config.chunk_tokens
-    chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
-    if not chunks:
-        raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
-    if len(chunks) == 1:
-        times = limit // len(chunks[0])
-        chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
-    return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
 
 
 def _texts(bank: Bank, codec: Codec, hits: list[Hit]) -> dict[str, Recalled]:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from model.codec import Codec
 
 
-def open_bank(uri: str) -> Bank:
-    return Bank.open(storage.absolute(uri))
+def open_bank(uri: str, *, version: int | None = None) -> Bank:
+    """The bank at a path or URI. Raises FileNotFoundError."""
+    return Bank.open(storage.absolute(uri), version=version)
 
 
 def load_bank_codec(bank: Bank, *, backbone: str | None = None) -> Codec:

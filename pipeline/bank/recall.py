@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from model.batches import batches
 from model.codec import Codec, StoredMemory
@@ -81,6 +82,11 @@ def recall(
     size = batch_size or BATCH[codec.backbone.device.type]
     for window in _windows(rows, size):
         yield from _recall_window(window, codec, patched, size, on_decoded)
+
+
+def stored_latents(rows: pa.Table, codec: Codec) -> torch.Tensor:
+    """float32 [N, K, D]: the latents of memory rows, dequantised, on the codec's device."""
+    return codec.stored_latents([stored(row) for row in rows.to_pylist()])
 
 
 def _recall_window(

@@ -7,14 +7,19 @@ a chunk. Past some millions of chunks, export the embeddings into a vector store
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.finite import NotFiniteError
+from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.schema import CHAR_END, CHAR_START, CHUNK_ID, DOC_ID, EMBEDDING, POSITION, SOURCE
+
+if TYPE_CHECKING:
+    from model.codec import Codec
 
 BATCH_ROWS = 8192
 _COLUMNS = [CHUNK_ID, DOC_ID, POSITION, SOURCE, CHAR_START, CHAR_END]
@@ -57,6 +62,22 @@ def nearest_of_each(
             exact = (rows_NE[near].astype(np.float64) * unit_QE[query]).sum(axis=1)
             best[query] = sorted([*best[query], *_hits(batch, near, exact)], key=_order)[:k]
     return best
+
+
+def embed_query(codec: Codec, query: str) -> np.ndarray:
+    """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
+
+    A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
+    near every short chunk of the bank (docs/decisions.md).
+    """
+    limit = codec.config.chunk_tokens
+    chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
+    if not chunks:
+        raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
+    if len(chunks) == 1:
+        times = limit // len(chunks[0])
+        chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
+    return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
 
 
 def _checked(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:

@@ -1,0 +1,50 @@
+"""Training a codec from Python: the same run that the command trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+def train(
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    init: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    stages: str | None = None,
+    workers: int = 1,
+    gpus: bool = False,
+    pool: str | None = None,
+    ray: bool = True,
+    minutes: float | None = None,
+    on_progress: Callable[[dict], object] | None = None,
+    **settings: object,
+) -> Path | None:
+    """Train a codec in the run folder; the same call again goes on where it stopped.
+
+    Returns the codec's folder, or None where `minutes` were over before the end. `data`: passages as Parquet or JSONL,
+    needed for a new run only. `init`: a codec folder to start from. `ray=False` trains in this process. `on_progress`
+    is told of each measured step (a row of the run's metrics.jsonl). `settings` are those of docs/settings.md, by name.
+
+    Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
+    exist.
+    """
+    from jobs.train.train import TrainJob, run_train
+
+    given = (data,) if isinstance(data, str | os.PathLike) else tuple(data)
+    job = TrainJob(
+        run=os.fspath(run),
+        data=tuple(os.fspath(path) for path in given),
+        backbone=backbone,
+        stages=stages,
+        init=None if init is None else os.fspath(init),
+        settings=settings,
+        workers=workers,
+        gpus=gpus,
+        pool=pool,
+        use_ray=ray,
+        minutes=minutes,
+    )
+    return run_train(job, on_progress=on_progress)
