@@ -12,9 +12,8 @@ import numpy as np
 
 from benchmarks.harness import Report, options
 from model.codec import Codec
-from nextmem.commands.run_search import embed_query
 from pipeline.bank.opened import load_bank_codec, open_bank
-from pipeline.bank.search import nearest_of_each
+from pipeline.bank.search import embed_query, nearest_of_each
 from pipeline.schema import DOC_ID
 
 BEST = (1, 5)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from model.config import RefineConfig
@@ -88,14 +89,32 @@ class TendSettings:
 
 def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:
     """Each KEY=VALUE into the first config that has the field. ValueError names what is unknown or ill-typed."""
-    changes: list[dict[str, object]] = [{} for _ in configs]
+    return replaced(typed_settings(pairs, *configs), *configs)
+
+
+def typed_settings(pairs: Sequence[str], *configs: object) -> dict[str, object]:
+    """KEY=VALUE as values of the fields' types. ValueError names what is unknown or ill-typed."""
+    known = {name: kind for config in reversed(configs) for name, kind in _types(config).items()}
+    found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        owner = next((i for i, config in enumerate(configs) if key in _types(config)), None)
-        if not equals or owner is None:
-            known = ", ".join(sorted(name for config in configs for name in _types(config)))
-            raise Refusal(f"--set {pair}: wanted KEY=VALUE with one of the keys {known}")
-        changes[owner][key] = _typed(key, value, _types(configs[owner])[key])
+        if not equals or key not in known:
+            raise Refusal(f"--set {pair}: wanted KEY=VALUE with one of the keys {', '.join(sorted(known))}")
+        found[key] = _typed(key, value, known[key])
+    return found
+
+
+def replaced(values: Mapping[str, object], *configs: T) -> tuple[T, ...]:
+    """The configs with these values, each in the first one that has the field. TypeError for a name that none has."""
+    changes: list[dict[str, object]] = [{} for _ in configs]
+    for name, value in values.items():
+        owner = next((i for i, config in enumerate(configs) if name in _types(config)), None)
+        if owner is None:
+            known = sorted(known for config in configs for known in _types(config))
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise TypeError(f"there is no setting {name!r}: {hint}")
+        changes[owner][name] = value
     return tuple(dataclasses.replace(config, **change) for config, change in zip(configs, changes, strict=True))
 
 

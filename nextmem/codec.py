@@ -110,7 +110,7 @@ class Codec:
             return [self._text(memory, patched) for memory in memories]
 
     def embed(self, query: str) -> np.ndarray:
-        """float32 [E], as `search` embeds a query: cosine against a bank's embeddings finds the chunks nearest to it."""
+        """float32 [E], as `search` embeds a query: its cosine with a bank's embeddings finds the nearest chunks."""
         from pipeline.bank.search import embed_query
 
         with self._lock:

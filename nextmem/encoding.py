@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from jobs.settings import EncodeSettings, replaced
+from jobs.settings import EncodeSettings, RefineSettings, replaced
 from model.config import CodecConfig
+from model.refusal import Refusal
 
 if TYPE_CHECKING:
-    from jobs.encode.progress import EncodeProgress
-
     from jobs.encode.encode import EncodeResult
+    from jobs.encode.progress import EncodeProgress
+    from jobs.encode.request import EncodeJob
 
 
 def encode(
@@ -26,29 +27,75 @@ def encode(
     columns: Sequence[str] = (),
     keep_text: bool = False,
     verify: bool = True,
+    refine: int | str | None = None,
+    retry_rejected: bool = False,
     actors: int | None = None,
     gpus: bool | None = None,
     pool: str | None = None,
     on_progress: Callable[[EncodeProgress], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
     **settings: object,
 ) -> EncodeResult:
     """Encode files, folders or globs (Parquet, JSONL, text; also `hf:NAME`) into a memory bank.
 
     The same call again goes on after a crash, or adds what is new. Without `codec` it is the bank's own, or the
-    backbone's default. `columns` are carried into the bank. `on_progress` is told how far the job is, about once a
-    second. `settings` are those of docs/settings.md, by name. RAY_ADDRESS joins a cluster; without it Ray runs here
-    until the call returns.
+    backbone's default. `columns` are carried into the bank. `refine`: so many optimizer steps on each chunk's latents,
+    or "auto" until they are right. `retry_rejected` tries again what encoders left out. `on_progress` is told how far
+    the job is, about once a second, `say` what it waits for. `settings` are those of docs/settings.md, by name.
+    RAY_ADDRESS joins a cluster; without it Ray runs here until the call returns.
 
     The result tells what was done and what was left out; `result.complete` is False where anything was. Raises
-    ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not exist.
+    Refusal (a ValueError) or OSError for what a person can mend, TypeError for a setting that does not exist.
     """
     from jobs.encode.encode import run_encode
+
+    job = encode_job(
+        corpus,
+        bank,
+        codec=codec,
+        backbone=backbone,
+        text_column=text_column,
+        id_column=id_column,
+        columns=columns,
+        keep_text=keep_text,
+        verify=verify,
+        refine=refine,
+        retry_rejected=retry_rejected,
+        actors=actors,
+        gpus=gpus,
+        pool=pool,
+        **settings,
+    )
+    return run_encode(job, on_progress=on_progress, say=say)
+
+
+def encode_job(
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    bank: str | os.PathLike[str],
+    *,
+    codec: str | os.PathLike[str] | None,
+    backbone: str | None,
+    text_column: str,
+    id_column: str | None,
+    columns: Sequence[str],
+    keep_text: bool,
+    verify: bool,
+    refine: int | str | None,
+    retry_rejected: bool,
+    actors: int | None,
+    gpus: bool | None,
+    pool: str | None,
+    **settings: object,
+) -> EncodeJob:
+    """What `encode` asks for, as the job reads it."""
     from jobs.encode.request import EncodeJob
     from pipeline.corpus.documents import Columns
 
     given = (corpus,) if isinstance(corpus, str | os.PathLike) else tuple(corpus)
-    chosen, config = replaced(settings, EncodeSettings(), CodecConfig())
-    job = EncodeJob(
+    if refine and not verify:
+        raise Refusal("refine needs verifying, which says where latents err: leave out verify=False")
+    chosen, refining, config = replaced(settings, EncodeSettings(), RefineSettings(), CodecConfig())
+    return EncodeJob(
         corpus=tuple(os.fspath(path) for path in given),
         bank=os.fspath(bank),
         columns=Columns(text=text_column, id=id_column, carry=tuple(columns)),
@@ -61,5 +108,6 @@ def encode(
         pool=pool,
         keep_text=keep_text,
         verify=verify,
+        refine=refining.config(refine),
+        retry_rejected=retry_rejected,
     )
-    return run_encode(job, on_progress=on_progress)

@@ -19,14 +19,19 @@ def train(
     pool: str | None = None,
     ray: bool = True,
     minutes: float | None = None,
+    change: bool = False,
+    export: str | os.PathLike[str] | None = None,
     on_progress: Callable[[dict], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
     **settings: object,
 ) -> Path | None:
     """Train a codec in the run folder; the same call again goes on where it stopped.
 
     Returns the codec's folder, or None where `minutes` were over before the end. `data`: passages as Parquet or JSONL,
-    needed for a new run only. `init`: a codec folder to start from. `ray=False` trains in this process. `on_progress`
-    is told of each measured step (a row of the run's metrics.jsonl). `settings` are those of docs/settings.md, by name.
+    needed for a new run only. `init`: a codec folder to start from. `ray=False` trains in this process. `change=True`
+    goes on with other settings than the run's. `export`: train no further, write the latest checkpoint's codec there.
+    `on_progress` is told of each measured step (a row of the run's metrics.jsonl), `say` what else a person may want
+    to read. `settings` are those of docs/settings.md, by name.
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
     exist.
@@ -46,5 +51,7 @@ def train(
         pool=pool,
         use_ray=ray,
         minutes=minutes,
+        change=change,
+        export=None if export is None else os.fspath(export),
     )
-    return run_train(job, on_progress=on_progress)
+    return run_train(job, on_progress=on_progress, say=say)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from jobs.cluster.session import Cluster, Session
+from jobs.encode.progress import EncodeProgress
 from jobs.encode.request import (
     EncodeJob,
     absolute,
@@ -19,7 +20,6 @@ from jobs.encode.request import (
     wants_gpus,
 )
 from jobs.encode.watch import Watch
-from jobs.output import Progress
 from jobs.settings import EncodeSettings
 from pipeline.bank.bank import PLAN, Bank, require_room
 from pipeline.bank.codec_identity import codec_identity
@@ -53,9 +53,15 @@ class EncodeResult:
         return not self.failures and not summary.rejected and summary.recalled == summary.recalled_exactly
 
 
-def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
-    """Encode the corpus into the bank; what the bank holds already is not done again.
+def run_encode(
+    job: EncodeJob,
+    *,
+    on_progress: Callable[[EncodeProgress], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> EncodeResult:
+    """Encode the corpus into the bank; what the bank holds already is not done again. Prints nothing.
 
+    `on_progress` is told how far the job is, about once a second; `say` what it waits for, if it waits for long.
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, KeyboardInterrupt after committing.
     """
     started = time.monotonic()
@@ -90,8 +96,9 @@ def run_encode(job: EncodeJob, *, as_json: bool = False) -> EncodeResult:
             options = encode_options(
                 job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start(), gpus=gpus
             )
-            _say_what_is_awaited(options, cluster)
-            began = _encode(bank, work, options, settings, tally, watch, as_json=as_json)
+            if awaited := _awaited(options, cluster):
+                say(awaited)
+            began = _encode(bank, work, options, settings, tally, watch, on_progress or (lambda now: None))
         if not tally.failures:
             remove_spools(bank.folder, PLAN)
         ended = time.monotonic()
@@ -114,12 +121,10 @@ def _encode(
     settings: EncodeSettings,
     tally: Tally,
     watch: Watch,
-    *,
-    as_json: bool,
+    on_progress: Callable[[EncodeProgress], object],
 ) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
     forecast = Forecast(work.counts.chunks, found_a_guess(work, options))
-    progress = Progress(forecast.chunks, as_json=as_json)
     began, ledger = None, RemoteLedger()
     patience = Patience(settings.stall_minutes, ledger.under_way)
     watch.started(options)
@@ -127,23 +132,20 @@ def _encode(
     def show() -> None:
         encoded = max(tally.chunks, ledger.total())
         patience.look(encoded, tally.units, len(tally.failures))
-        progress.update(encoded, tally.rejected, of=forecast.chunks)
+        on_progress(EncodeProgress(encoded, max(forecast.chunks, encoded), tally.rejected))
         watch.show(tally, forecast, encoded)
 
-    try:
-        stop = Stop()
-        outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
-        every, took = settings.commit_seconds, watch.commit_took
-        groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
-        with closing(groups):  # an interrupt that falls in between commits too
-            for group in groups:
-                began = began or min(outcome.started for outcome in group)
-                tally.add(group)
-                forecast.add(group)
-                watch.committed(group)
-                show()
-    finally:
-        progress.close()
+    stop = Stop()
+    outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
+    every, took = settings.commit_seconds, watch.commit_took
+    groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
+    with closing(groups):  # an interrupt that falls in between commits too
+        for group in groups:
+            began = began or min(outcome.started for outcome in group)
+            tally.add(group)
+            forecast.add(group)
+            watch.committed(group)
+            show()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 
@@ -162,9 +164,9 @@ def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     return bank
 
 
-def _say_what_is_awaited(options: EncodeOptions, cluster: Cluster) -> None:
-    if options.gpus and options.actors > cluster.gpus:
-        where = f" on nodes with the label pool={options.pool}" if options.pool else ""
-        print(
-            f"waiting for {options.actors} GPUs{where}; {cluster.gpus} in the cluster now", file=sys.stderr, flush=True
-        )
+def _awaited(options: EncodeOptions, cluster: Cluster) -> str | None:
+    """What the job waits for before it can begin, in a line."""
+    if not options.gpus or options.actors <= cluster.gpus:
+        return None
+    where = f" on nodes with the label pool={options.pool}" if options.pool else ""
+    return f"waiting for {options.actors} GPUs{where}; {cluster.gpus} in the cluster now"

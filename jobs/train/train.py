@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.output import TrainProgress
-from jobs.settings import apply_settings
+from jobs.settings import replaced
 from jobs.train.run_folder import RunFolder, RunSettings
 from model.codec_folder import read_settings
 from model.config import CodecConfig
@@ -39,7 +38,7 @@ class TrainJob:
     backbone: str | None = None
     stages: str | None = None
     init: str | None = None
-    pairs: tuple[str, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)  # of TrainConfig and CodecConfig, by name
     workers: int = 1
     gpus: bool = False
     pool: str | None = None  # workers only on nodes with the label pool=...
@@ -49,8 +48,15 @@ class TrainJob:
     export: str | None = None  # a new folder for the codec of the latest checkpoint; the run stays as it is
 
 
-def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
-    """Train from wherever the run stands. True: to its end; False: until the minutes were over.
+def run_train(
+    job: TrainJob,
+    *,
+    on_progress: Callable[[dict], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Path | None:
+    """Train from wherever the run stands. The codec's folder at its end; None where the minutes were over before.
+
+    Prints nothing: `on_progress` gets each measured row, `say` what else a person would want to read.
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend.
     """
@@ -63,31 +69,30 @@ def run_train(job: TrainJob, *, as_json: bool = False) -> bool:
         require_reachable()  # before there is a run: a cluster that is gone leaves none
     run = RunFolder(job.run)
     if job.export is not None:
-        _export(job, run)
-        return True
+        _export(job, run, say)
+        return Path(job.export)
     settings = _asked(job, run.settings(), run.path)
     run.check(settings, change=job.change)
     if run.codec.exists():
-        _say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
-        return True
+        say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
+        return run.codec
     with run.kept_if_begun():
         if _data_wanted(run, job.change):
-            _prepare(run, settings)
+            _prepare(run, settings, say)
         run.adopt(settings, change=job.change)
-        return _trained(job, run, as_json)
+        return _trained(job, run, on_progress or (lambda row: None), say)
 
 
-def _trained(job: TrainJob, run: RunFolder, as_json: bool) -> bool:
+def _trained(
+    job: TrainJob, run: RunFolder, observe: Callable[[dict], object], say: Callable[[str], object]
+) -> Path | None:
     deadline = None if job.minutes is None else time.time() + 60 * job.minutes
     run.error.unlink(missing_ok=True)
-    progress = TrainProgress(as_json=as_json)
-    try:
-        return (_with_ray if job.use_ray else _alone)(job, run, deadline, progress)
-    finally:
-        progress.close()
+    done = _with_ray(job, run, deadline, observe) if job.use_ray else _alone(job, run, deadline, observe, say)
+    return run.codec if done else None
 
 
-def _export(job: TrainJob, run: RunFolder) -> None:
+def _export(job: TrainJob, run: RunFolder, say: Callable[[str], object]) -> None:
     from jobs.train.loop import LoopOptions, run_loop
 
     if run.settings() is None or run.checkpoints(1).latest() is None:
@@ -95,7 +100,7 @@ def _export(job: TrainJob, run: RunFolder) -> None:
     if Path(job.export).exists():
         raise Taken(f"{job.export} exists already; name a new folder for the codec")
     device = "cuda" if job.gpus else "auto"
-    run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=_say)
+    run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=say)
 
 
 def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
@@ -108,8 +113,8 @@ def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
         codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
         backbone = job.backbone or (start["backbone"] if start else EMBEDDED)
         held = RunSettings(backbone, (), init, TrainConfig(), codec)
-    pairs = list(job.pairs) + ([f"stages={job.stages}"] if job.stages else [])
-    train, codec = apply_settings(pairs, held.train, held.codec)
+    stages = {"stages": job.stages} if job.stages else {}
+    train, codec = replaced({**job.settings, **stages}, held.train, held.codec)
     backbone = job.backbone or held.backbone
     backbone = _absolute(backbone) if Path(backbone).is_dir() else backbone
     data = tuple(_absolute(path) for path in job.data) or held.data
@@ -149,9 +154,9 @@ def _data_wanted(run: RunFolder, change: bool) -> bool:
     return version != VERSION
 
 
-def _prepare(run: RunFolder, settings: RunSettings) -> None:
+def _prepare(run: RunFolder, settings: RunSettings, say: Callable[[str], object]) -> None:
     train = settings.train
-    _say(f"reading passages: {', '.join(settings.data)}")
+    say(f"reading passages: {', '.join(settings.data)}")
     prepare_passages(
         settings.data,
         run.data,
@@ -161,25 +166,31 @@ def _prepare(run: RunFolder, settings: RunSettings) -> None:
         min_tokens=train.min_tokens,
         held_out=train.held_out,
         seed=train.seed,
-        say=_say,
+        say=say,
     )
 
 
-def _alone(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+def _alone(
+    job: TrainJob,
+    run: RunFolder,
+    deadline: float | None,
+    observe: Callable[[dict], object],
+    say: Callable[[str], object],
+) -> bool:
     from jobs.train.loop import LoopOptions, run_loop
 
     device = "cuda" if job.gpus else "auto"
-    return run_loop(LoopOptions(str(run.path), device, deadline), observe=progress.update, say=_say)
+    return run_loop(LoopOptions(str(run.path), device, deadline), observe=observe, say=say)
 
 
-def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: TrainProgress) -> bool:
+def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, observe: Callable[[dict], object]) -> bool:
     """Ray's own records go to a folder of this launch alone: a torn one of an earlier launch would stop this one."""
     from jobs.cluster.session import Session
     from jobs.train.ray_training import fit
 
     scratch = run.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    follower = _Follower(run, progress)
+    follower = _Follower(run, observe)
     with Session(job.pool) as session:
         cluster = session.start()
         follower.start()
@@ -205,9 +216,9 @@ def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, progress: T
 class _Follower(threading.Thread):
     """Shows what the workers append to metrics.jsonl."""
 
-    def __init__(self, run: RunFolder, progress: TrainProgress):
+    def __init__(self, run: RunFolder, observe: Callable[[dict], object]):
         super().__init__(daemon=True)
-        self.metrics, self.progress, self.over = run.metrics, progress, threading.Event()
+        self.metrics, self.observe, self.over = run.metrics, observe, threading.Event()
         self.read = self.metrics.stat().st_size if self.metrics.exists() else 0
 
     def run(self) -> None:
@@ -230,12 +241,8 @@ class _Follower(threading.Thread):
         self.read += len(whole) + bool(whole)
         for line in whole.splitlines():
             with suppress(ValueError):  # the end of a line, where what was cut off has been written again already
-                self.progress.update(json.loads(line))
+                self.observe(json.loads(line))
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).absolute())
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from nextmem.commands.options import as_json_option, pool_option, refine_option
-
-if TYPE_CHECKING:
-    from jobs.encode.request import EncodeJob
+from nextmem.commands.options import as_json_option, pool_option, refine_option, say
 
 
 @click.command()
@@ -61,49 +56,47 @@ def encode(
 
     Run the same command again to go on where it stopped, or to add what is new.
     """
-    from jobs.encode.request import EncodeJob
-    from jobs.settings import EncodeSettings, RefineSettings, apply_settings
+    from jobs.settings import EncodeSettings, RefineSettings, typed_settings
     from model.config import CodecConfig
-    from pipeline.corpus.documents import Columns
 
     if refine and no_verify:
         raise click.UsageError("--refine needs verifying, which says where latents err: leave --no-verify out")
-    settings, refining, config = apply_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig())
-    carry = tuple(name.strip() for name in columns.split(",") if name.strip())
-    job = EncodeJob(
-        corpus=corpus,
-        bank=bank,
-        columns=Columns(text=text_column, id=id_column, carry=carry),
-        settings=settings,
-        config=config,
-        codec=codec,
-        backbone=backbone,
-        actors=actors,
-        gpus=gpus,
-        pool=pool,
-        keep_text=keep_text,
-        verify=not no_verify,
-        retry_rejected=retry_rejected,
-        refine=refining.config(refine),
-    )
-    _dry(job, as_json) if dry_run else _run(job, as_json)
+    asked = {
+        "codec": codec,
+        "backbone": backbone,
+        "text_column": text_column,
+        "id_column": id_column,
+        "columns": [name.strip() for name in columns.split(",") if name.strip()],
+        "actors": actors,
+        "gpus": gpus,
+        "pool": pool,
+        "keep_text": keep_text,
+        "verify": not no_verify,
+        "retry_rejected": retry_rejected,
+        "refine": refine,
+        **typed_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig()),
+    }
+    (_dry if dry_run else _run)(corpus, bank, asked, as_json)
 
 
-def _dry(job: EncodeJob, as_json: bool) -> None:
+def _dry(corpus: tuple[str, ...], bank: str, asked: dict, as_json: bool) -> None:
     from jobs.encode.dry_run import run_dry
     from nextmem.commands.report import print_estimate
+    from nextmem.encoding import encode_job
 
-    print_estimate(run_dry(job), as_json=as_json)
+    print_estimate(run_dry(encode_job(corpus, bank, **asked)), as_json=as_json)
 
 
-def _run(job: EncodeJob, as_json: bool) -> None:
-    from jobs.encode.encode import run_encode
+def _run(corpus: tuple[str, ...], bank: str, asked: dict, as_json: bool) -> None:
+    import nextmem
+    from nextmem.commands.progress import EncodeBar
     from nextmem.commands.report import print_encoded
 
     try:
-        result = run_encode(job, as_json=as_json)
+        with EncodeBar(as_json=as_json) as bar:
+            result = nextmem.encode(corpus, bank, on_progress=bar, say=say, **asked)
     except KeyboardInterrupt:
-        click.echo("\nstopped; what was finished is committed. Run the same command again to go on.", err=True)
+        say("\nstopped; what was finished is committed. Run the same command again to go on.")
         raise
     print_encoded(result, as_json=as_json)
     if not result.complete:

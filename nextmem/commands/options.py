@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: options, and a line on stderr."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def _steps(_, __, value: str | None) -> int | str | None:
     if value.isdecimal() and int(value) > 0:
         return int(value)
     raise click.BadParameter(f"{value!r} is neither a number of steps (1 or more) nor `{AUTO}`")
+
+
+def say(line: str) -> None:
+    """What a person may want to read while results go to stdout."""
+    click.echo(line, err=True)

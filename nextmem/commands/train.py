@@ -6,7 +6,7 @@ import os
 
 import click
 
-from nextmem.commands.options import as_json_option, pool_option
+from nextmem.commands.options import as_json_option, pool_option, say
 
 
 @click.command()
@@ -29,7 +29,11 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
 
     `nextmem train RUN` again goes on where it stopped, with any number of workers.
     """
-    from jobs.train.train import TrainJob, run_train
+    import nextmem
+    from jobs.settings import typed_settings
+    from model.config import CodecConfig
+    from model.training.curriculum import TrainConfig
+    from nextmem.commands.progress import TrainBar
 
     if no_ray and workers > 1:
         raise click.UsageError("--no-ray is one process: leave out --workers")
@@ -37,27 +41,29 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
         raise click.UsageError("--export changes nothing of the run: leave out --data, --init, --minutes, --set")
     if no_ray and pool:
         raise click.UsageError("--no-ray is this machine: leave out --pool")
-    job = TrainJob(
-        run=run,
-        data=data,
-        backbone=backbone,
-        stages=stages,
-        init=init,
-        pairs=pairs,
-        workers=workers,
-        gpus=gpus,
-        pool=pool,
-        use_ray=not no_ray,
-        minutes=minutes,
-        change=change,
-        export=export,
-    )
     try:
-        done = run_train(job, as_json=as_json)
+        with TrainBar(as_json=as_json) as bar:
+            codec = nextmem.train(
+                run,
+                data=data,
+                backbone=backbone,
+                stages=stages,
+                init=init,
+                workers=workers,
+                gpus=gpus,
+                pool=pool,
+                ray=not no_ray,
+                minutes=minutes,
+                change=change,
+                export=export,
+                on_progress=bar,
+                say=say,
+                **typed_settings(pairs, TrainConfig(), CodecConfig()),
+            )
     except KeyboardInterrupt:
-        click.echo("\nstopped; `nextmem train` with the same folder goes on from the last checkpoint.", err=True)
+        say("\nstopped; `nextmem train` with the same folder goes on from the last checkpoint.")
         raise
-    if not done:
-        click.echo(f"the time is up; `nextmem train {run}` goes on.", err=True)
+    if codec is None:
+        say(f"the time is up; `nextmem train {run}` goes on.")
     elif not as_json:
-        click.echo(export or os.path.join(run, "codec"))
+        click.echo(codec if export else os.path.join(run, "codec"))

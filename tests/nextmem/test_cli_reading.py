@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from works import ARTICLES
 
-from nextmem.commands.run_search import embed_query
 from pipeline.bank.bank import Bank
 from pipeline.bank.lookup import by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
+from pipeline.bank.search import embed_query
 
 RECALLED = {"chunk_id", "doc_id", "position", "char_start", "char_end", "text", "exact", "fidelity", "carried"}
 

@@ -141,7 +141,7 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_s
     settings = EncodeSettings(precision="fp32", unit_chunks=24, commit_seconds=0.0)
     job = EncodeJob((f"s3://{place}/corpus",), f"s3://{place}/bank", Columns(), settings, CodecConfig(), actors=1)
     ended = []
-    writers = [threading.Thread(target=lambda: ended.append(run_encode(job, as_json=True))) for _ in range(2)]
+    writers = [threading.Thread(target=lambda: ended.append(run_encode(job))) for _ in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:

@@ -1,0 +1,78 @@
+"""Progress of encoding and training: a bar on stderr, or JSON lines on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from jobs.encode.progress import EncodeProgress
+from jobs.output import emit, interval, share
+
+
+class EncodeBar:
+    """Chunks done of those planned, with rate and ETA. Called with each EncodeProgress."""
+
+    def __init__(self, *, as_json: bool):
+        self.as_json, self.shown, self.start = as_json, 0, time.monotonic()
+        self.bar = tqdm(unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=interval())
+
+    def __enter__(self) -> EncodeBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def __call__(self, now: EncodeProgress) -> None:
+        if not now.chunks:
+            self.start = time.monotonic()  # workers are loading: that is no part of the rate
+        if self.as_json:
+            self._emit(now)
+            return
+        self.bar.total = now.of
+        self.bar.set_postfix(rejected=now.rejected, refresh=False)
+        self.bar.update(now.chunks - self.bar.n)
+
+    def _emit(self, now: EncodeProgress) -> None:
+        if now.chunks == self.shown:
+            return
+        self.shown, rate = now.chunks, now.chunks / max(time.monotonic() - self.start, 1e-9)
+        emit({"event": "progress", "chunks": now.chunks, "of": now.of, "rejected": now.rejected,
+              "chunks_per_second": rate, "eta_seconds": (now.of - now.chunks) / rate})  # fmt: skip
+
+
+class TrainBar:
+    """Steps done of at most those planned, with loss and ETA. Called with each measured row."""
+
+    def __init__(self, *, as_json: bool):
+        self.as_json, self.held_out = as_json, None
+        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=interval())
+
+    def __enter__(self) -> TrainBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def __call__(self, row: dict) -> None:
+        """A row of metrics.jsonl."""
+        if self.as_json:
+            emit(row)
+        elif row["event"] == "held_out":
+            self.held_out = f"{row['loss']:.3f} ({row['accuracy']:.3f})"
+        elif row["event"] == "step":
+            done = row["step"] + 1
+            if self.bar.n == 0:
+                self.bar.initial = self.bar.n = done - 1  # the rate and ETA are of this launch
+            self.bar.total = done + row["steps_left"]
+            self.bar.set_description(f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1", refresh=False)
+            self.bar.set_postfix(
+                loss=f"{row['loss']:.3f}",
+                held_out=self.held_out,
+                tokens_s=f"{row['tokens_per_second']:,.0f}",
+                limit=share(row["share_of_limit"]),
+                MB=f"{row['memory_mb']:,.0f}",
+                refresh=False,
+            )
+            self.bar.update(done - self.bar.n)
