@@ -99,8 +99,9 @@ def _way(title: str, lanes: tuple, top: int) -> tuple[list[str], int]:
         for row, box in enumerate(boxes):
             parts += _box(left, first + row * STEP, *box, follows=row > 0)
         if column:
-            before = MARGIN + (column - 1) * LANE + BOX
-            parts.append(f'<path class="a" d="M{before} {first + TALL // 2}H{left - 1}"/>')
+            before, last = left - LANE + BOX, first + STEP * (len(lanes[column - 1][1]) - 1) + TALL // 2
+            gutter = (before + left) // 2
+            parts.append(f'<path class="a" d="M{before} {last}H{gutter}V{first + TALL // 2}H{left - 1}"/>')
     return parts, first + STEP * max(len(boxes) for _, boxes in lanes) + HEAD // 2
 
 
