@@ -16,13 +16,14 @@ class EncodeBar:
 
     def __init__(self, *, as_json: bool):
         self.as_json, self.shown, self.start = as_json, 0, time.monotonic()
-        self.bar = tqdm(unit="chunk", desc="encoding", disable=as_json, file=sys.stderr, mininterval=interval())
+        self.bar: tqdm | None = None  # until there is something to show: a job that is refused shows none
 
     def __enter__(self) -> EncodeBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def __call__(self, now: EncodeProgress) -> None:
         if not now.chunks:
@@ -30,6 +31,8 @@ class EncodeBar:
         if self.as_json:
             self._emit(now)
             return
+        if self.bar is None:
+            self.bar = tqdm(unit="chunk", desc="encoding", file=sys.stderr, mininterval=interval())
         self.bar.total = now.of
         self.bar.set_postfix(rejected=now.rejected, refresh=False)
         self.bar.update(now.chunks - self.bar.n)
@@ -47,13 +50,14 @@ class TrainBar:
 
     def __init__(self, *, as_json: bool):
         self.as_json, self.held_out = as_json, None
-        self.bar = tqdm(unit="step", desc="training", disable=as_json, file=sys.stderr, mininterval=interval())
+        self.bar: tqdm | None = None
 
     def __enter__(self) -> TrainBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def __call__(self, row: dict) -> None:
         """A row of metrics.jsonl."""
@@ -62,17 +66,21 @@ class TrainBar:
         elif row["event"] == "held_out":
             self.held_out = f"{row['loss']:.3f} ({row['accuracy']:.3f})"
         elif row["event"] == "step":
-            done = row["step"] + 1
-            if self.bar.n == 0:
-                self.bar.initial = self.bar.n = done - 1  # the rate and ETA are of this launch
-            self.bar.total = done + row["steps_left"]
-            self.bar.set_description(f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1", refresh=False)
-            self.bar.set_postfix(
-                loss=f"{row['loss']:.3f}",
-                held_out=self.held_out,
-                tokens_s=f"{row['tokens_per_second']:,.0f}",
-                limit=share(row["share_of_limit"]),
-                MB=f"{row['memory_mb']:,.0f}",
-                refresh=False,
-            )
-            self.bar.update(done - self.bar.n)
+            self._step(row)
+
+    def _step(self, row: dict) -> None:
+        if self.bar is None:
+            done = row["step"]  # the rate and ETA are of this launch
+            self.bar = tqdm(unit="step", desc="training", file=sys.stderr, mininterval=interval(), initial=done)
+        done = row["step"] + 1
+        self.bar.total = done + row["steps_left"]
+        self.bar.set_description(f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1", refresh=False)
+        self.bar.set_postfix(
+            loss=f"{row['loss']:.3f}",
+            held_out=self.held_out,
+            tokens_s=f"{row['tokens_per_second']:,.0f}",
+            limit=share(row["share_of_limit"]),
+            MB=f"{row['memory_mb']:,.0f}",
+            refresh=False,
+        )
+        self.bar.update(done - self.bar.n)
