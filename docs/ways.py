@@ -60,7 +60,8 @@ TO_ITS_TEXT = (
 LANE, BOX, TALL, STEP, MARGIN, HEAD = 304, 284, 62, 84, 16, 34
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1b1f24 } .t { font-weight: 600; font-size: 15px }
-.l { font-weight: 600; fill: #57606a } .n { font-weight: 600 } .w { font-size: 11px } .f { font: 11px ui-monospace, monospace; fill: #0550ae }
+.l { font-weight: 600; fill: #57606a } .n { font-weight: 600 } .w { font-size: 11px }
+.f { font: 11px ui-monospace, monospace; fill: #0550ae }
 .b { fill: #f6f8fa; stroke: #d0d7de } .a { stroke: #57606a; fill: none; marker-end: url(#head) } .h { fill: #57606a }
 svg { background: #ffffff }
 @media (prefers-color-scheme: dark) {
