@@ -15,8 +15,9 @@ import torch
 from benchmarks.harness import Report
 from benchmarks.loaded import threads
 from model.batches import batches
-from model.codec import Codec, Memory, StoredMemory
+from model.codec import Codec
 from model.config import ExactConfig
+from model.memory import Memory, StoredMemory
 from model.patch import FORCED, RAW_SHARE, Patch
 from pipeline.encode.batch_size import usual_batch
 

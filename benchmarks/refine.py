@@ -24,8 +24,9 @@ import torch
 from benchmarks.harness import Report, options, timed
 from benchmarks.loaded import add_options, named_precision, the_codec
 from jobs.evaluate import first_chunks
-from model.codec import Codec, Memory
+from model.codec import Codec
 from model.config import RefineConfig
+from model.memory import Memory
 from model.patch import NOTHING
 from model.reconstruction import word_f1
 from pipeline.corpus.passages import passage_files

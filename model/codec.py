@@ -5,9 +5,8 @@ Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +18,10 @@ from model.config import CodecConfig, ExactConfig, RefineConfig
 from model.finite import require_finite
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
+from model.memory import Memory, Recollection, Statistics, StoredMemory
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
-from model.refine import Refined, Refining, refine
+from model.refine import Refined, refine
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,47 +30,6 @@ if TYPE_CHECKING:
 
 
 ROOM = 8  # tokens past a text's length, after which drafting gives up on an end
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What one chunk becomes."""
-
-    codes: bytes  # uint8 [K * D / 2]
-    scales: bytes  # float16 [K * D / 64]
-    embedding_E: np.ndarray  # float32, L2 norm 1
-    fidelity: float | None  # share of positions greedy decoding gets right; None if not verified
-    patch: bytes | None  # PatchFormat; None if not verified
-    refining: Refining | None = None  # None: the latents are the encoder's, none better were looked for
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMemory:
-    """What recall needs of a row. `matches` says whether token ids are the ones that were encoded."""
-
-    codes: bytes
-    scales: bytes
-    num_tokens: int
-    patch: bytes | None
-    matches: Callable[[np.ndarray], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Recollection:
-    """Tokens recalled from a memory."""
-
-    token_ids: np.ndarray  # int64 [L]
-    exact: bool  # they are the ones that were encoded
-    carried: float | None  # share of the positions that the latents decide, the patch aside; None if not verified
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Measured once on held-out text and stored with the codec. All float32."""
-
-    mean_D: torch.Tensor
-    deviation_D: torch.Tensor
-    projection_DE: torch.Tensor | None  # orthogonal columns; None where D already fits
 
 
 class Codec:

@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model.backbone import Backbone, load_backbone
-from model.codec import Codec, Statistics
+from model.codec import Codec
 from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
 from model.config import ADAPTERS, CodecConfig, ExactConfig
 from model.finite import require_finite
 from model.gain import LatentGain
+from model.memory import Statistics
 from model.refusal import Refusal, Taken
 
 

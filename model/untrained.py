@@ -14,12 +14,13 @@ import torch
 
 from model.backbone import Backbone
 from model.batches import batches
-from model.codec import Codec, Statistics
+from model.codec import Codec
 from model.codec_io import make_codec
 from model.config import CodecConfig, ExactConfig
 from model.finite import require_finite
 from model.gain import LatentGain, length_gain, regress
 from model.latents import decoder_start
+from model.memory import Statistics
 
 BATCH = 16
 

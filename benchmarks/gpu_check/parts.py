@@ -16,7 +16,8 @@ from benchmarks.encode_loop import encode_again, relative_error
 from benchmarks.exactness import Encoded, recall_in
 from benchmarks.gpu_check.shapes import random_backbone, weight_bytes
 from benchmarks.gpu_check.subject import TINY_CODEC, LeftOutError, Subject, WrongError, texts
-from model.codec import Codec, Memory
+from model.codec import Codec
+from model.memory import Memory
 from model.speed import body_weights, encode_flop
 from model.tokens import text_hash
 from model.training.curriculum import Place, TrainConfig

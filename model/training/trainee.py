@@ -15,11 +15,12 @@ from torch import nn
 
 from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
 from model.backbone import Backbone
-from model.codec import Codec, Statistics
+from model.codec import Codec
 from model.codec_io import make_codec
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression, length_gain, regress
 from model.latents import decoder_start
+from model.memory import Statistics
 from model.training.compiled import compile_layers
 from model.training.merging import MergedLayers
 from model.training.sharding import shard_layers

@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 
 from model.batches import batches
-from model.codec import Codec, StoredMemory
+from model.codec import Codec
+from model.memory import StoredMemory
 from model.patch import RAW
 from model.refusal import Refusal
 from model.tokens import chunk_id, text_hash

@@ -17,8 +17,9 @@ import pyarrow.dataset as ds
 from deltalake.exceptions import CommitFailedError
 
 from model.batches import batches
-from model.codec import Codec, Memory
+from model.codec import Codec
 from model.config import RefineConfig
+from model.memory import Memory
 from model.patch import NOTHING
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import ATTEMPTS, add_actions, remove_actions, swap

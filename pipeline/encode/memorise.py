@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 
 from model.batches import FEWEST, batches
-from model.codec import Codec, Memory
+from model.codec import Codec
 from model.config import RefineConfig
+from model.memory import Memory
 from model.patch import text_patch
 from model.refine import Refining
 from model.speed import body_weights, encode_flop

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from model.codec import Codec, Memory, StoredMemory
+from model.codec import Codec
+from model.memory import Memory, StoredMemory
 
 
 def random_chunks(codec: Codec, lengths: list[int], seed: int = 0) -> list[np.ndarray]:

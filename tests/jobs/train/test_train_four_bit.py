@@ -11,9 +11,9 @@ from runs import invoke, losses, passages, sets
 
 from jobs.train.run_folder import RunFolder
 from model.bytes_tokenizer import bytes_tokenizer
-from model.codec import StoredMemory
 from model.codec_io import load_codec
 from model.config import ExactConfig
+from model.memory import StoredMemory
 from model.tiny import tiny_model
 
 pytestmark = pytest.mark.training

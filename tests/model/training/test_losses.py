@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from model.backbone import load_backbone
-from model.codec import Statistics
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression
+from model.memory import Statistics
 from model.straight_through import round_nf4, through_nf4
 from model.training.head_loss import HeadLoss
 from model.training.losses import (
