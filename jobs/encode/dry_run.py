@@ -10,23 +10,15 @@ import time
 from dataclasses import dataclass
 
 from jobs.cluster.session import this_machine
-from jobs.encode.request import (
-    EncodeJob,
-    absolute,
-    bank_work,
-    codec_folder,
-    encode_options,
-    existing_bank,
-    unit_chunks,
-    wants_gpus,
-)
+from jobs.encode.planning import plan_job
+from jobs.encode.request import EncodeJob, bank_work, codec_folder, encode_options, existing_bank, wants_gpus
 from jobs.output import duration
 from model.codec_folder import read_settings
-from pipeline.bank.bank import PLAN, Bank
+from pipeline.bank.bank import Bank
 from pipeline.bank.presence import job_records
 from pipeline.encode.options import EncodeOptions
 from pipeline.encode.sample import Sample, take_sample
-from pipeline.plan.plan import Plan, Work, plan_corpus
+from pipeline.plan.plan import Plan, Work
 from pipeline.storage import storage
 
 RUN_CHUNKS = 64  # a run shorter than this says little of the rate
@@ -74,14 +66,7 @@ def run_dry(job: EncodeJob) -> Estimate:
     folder, exact = codec_folder(job, uri, gpus=gpus)
     bank = existing_bank(uri)
     with tempfile.TemporaryDirectory(prefix="nextmem-") as scratch:
-        plan = plan_corpus(
-            [absolute(argument) for argument in job.corpus],
-            job.columns,
-            unit_chunks=unit_chunks(job, folder, gpus=gpus),
-            folder=storage.join(uri, PLAN),
-            scratch=scratch,
-            by_content=job.settings.check == "content",
-        )
+        plan = plan_job(job, uri, folder, gpus=gpus, scratch=scratch)
         work = _work(plan, bank, job)
         options = encode_options(job, uri, folder, plan.columns, exact, cluster, gpus=gpus)
         sample = take_sample(work, options)

@@ -8,23 +8,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from jobs.cluster.session import Cluster, Session
+from jobs.encode.planning import prepare
 from jobs.encode.progress import EncodeProgress
-from jobs.encode.request import (
-    EncodeJob,
-    absolute,
-    bank_work,
-    codec_folder,
-    encode_options,
-    existing_bank,
-    unit_chunks,
-    wants_gpus,
-)
+from jobs.encode.request import EncodeJob
 from jobs.encode.watch import Watch
 from jobs.settings import EncodeSettings
-from pipeline.bank.bank import PLAN, Bank, require_room
-from pipeline.bank.codec_identity import codec_identity
-from pipeline.bank.identity import CodecIdentity
-from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.bank.bank import PLAN, Bank
 from pipeline.corpus.spool import remove_spools
 from pipeline.encode.committer import commit_as_they_come
 from pipeline.encode.encode import Stop, encode
@@ -34,9 +23,8 @@ from pipeline.encode.options import EncodeOptions
 from pipeline.encode.sample import found_a_guess
 from pipeline.encode.stalled import Patience
 from pipeline.encode.summary import Summary, Tally, summarise
-from pipeline.plan.plan import Plan, Work, plan_corpus
+from pipeline.plan.plan import Work
 from pipeline.storage import storage
-from pipeline.storage.folder import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +59,13 @@ def run_encode(
         Session(job.pool, metrics_port=settings.metrics_port) as session,
         Watch(uri, log_file=settings.log_file) as watch,
     ):
-        cluster = session.look()
-        gpus = wants_gpus(job, cluster)
-        folder, exact = codec_folder(job, uri, gpus=gpus)
-        identity = codec_identity(folder, exact)
-        with leaving_nothing(Folder(uri), PLAN):
-            plan = plan_corpus(
-                [absolute(argument) for argument in job.corpus],
-                job.columns,
-                unit_chunks=unit_chunks(job, folder, gpus=gpus),
-                folder=storage.join(uri, PLAN),
-                by_content=settings.check == "content",
-            )
-            if existing_bank(uri) is None:
-                require_room(Folder(uri), plan.columns.fields)
-                session.start()  # before there is a bank: a Ray that does not start leaves none
-            bank = _bank(uri, folder, identity, plan)
-        if job.refine:
-            bank.add_columns()
-        work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
+        prepared = prepare(job, uri, session)
+        bank, work = prepared.bank, prepared.work
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
-            options = encode_options(
-                job, bank.folder.uri, bank.codec_path, plan.columns, exact, session.start(), gpus=gpus
-            )
-            if awaited := _awaited(options, cluster):
+            options = prepared.options(job, session.start())
+            if awaited := _awaited(options, prepared.cluster):
                 say(awaited)
             began = _encode(bank, work, options, settings, tally, watch, on_progress or (lambda now: None))
         if not tally.failures:
@@ -105,13 +74,14 @@ def run_encode(
     summary = summarise(
         tally,
         held=work.counts.held,
-        duplicates=plan.counts.duplicates,
+        duplicates=prepared.plan.counts.duplicates,
         replaced=work.counts.changed,
         seconds=ended - began,
         start_up_seconds=began - started,
         price_per_hour=settings.price_per_hour,
     )
-    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash, plan.counts.passed_over)
+    passed_over = prepared.plan.counts.passed_over
+    return EncodeResult(summary, tuple(tally.failures), uri, bank.identity.codec_hash, passed_over)
 
 
 def _encode(
@@ -147,21 +117,6 @@ def _encode(
             watch.committed(group)
             show()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
-
-
-def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
-    """The bank, made where there is none. Refused where it carries other columns."""
-    bank = existing_bank(uri)
-    if bank is None:
-        try:
-            return Bank.create(uri, identity, plan.columns.fields, codec=codec)
-        except FileExistsError:
-            bank = existing_bank(uri)
-            if bank is None:
-                raise
-            bank.require(identity)  # another job has made it this moment
-    bank.require_metadata(plan.columns.fields)
-    return bank
 
 
 def _awaited(options: EncodeOptions, cluster: Cluster) -> str | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 
@@ -19,22 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Field
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 
-from model.refusal import Missing, Refusal, Taken
+from model.refusal import Missing, Refusal
 from pipeline.bank import transaction_log as log
-from pipeline.bank.columns import require_same_columns, table_schema
-from pipeline.bank.enclosing import refuse_inside_a_table
+from pipeline.bank.columns import require_same_columns
+from pipeline.bank.create import CODEC, codec_place, make_table, remove_unnamed, require_room
 from pipeline.bank.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.bank.leave_nothing import leaving_nothing
 from pipeline.bank.unit_file import UnitWriter, unit_of
-from pipeline.schema import ADDED, DOC_HASH, DOC_ID, INDEXED, POSITION, UNIT, metadata_of, row_schema
+from pipeline.schema import ADDED, DOC_HASH, DOC_ID, POSITION, UNIT, metadata_of, row_schema
 from pipeline.storage.folder import Folder, folder_hash
 
-CODEC, REJECTED, PLAN = "_codec", "_rejected", "_plan"
-PLACE = PREFIX + "codec_folder"  # the property that says where in the bank its codec lies
-STATISTICS = "delta.dataSkippingStatsColumns"
-TROUBLES = 3  # puts of a commit in a row that an object store may fail, each with its requests' own retries
+REJECTED, PLAN = "_rejected", "_plan"
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
 
@@ -70,13 +66,13 @@ class Bank:
             if codec is not None:
                 folder.put_folder(codec, place)
             try:
-                _make_table(folder, schema, identity, place)
+                make_table(folder, schema, identity, place)
                 bank = cls.open(uri)
-                _remove_unnamed(folder, place, bank.table)
+                remove_unnamed(folder, place, bank.table)
                 bank.require(identity)
             except FileExistsError:
                 with suppress(TableNotFoundError):
-                    _remove_unnamed(folder, place, DeltaTable(folder.table_uri, storage_options=folder.storage_options))
+                    remove_unnamed(folder, place, DeltaTable(folder.table_uri, storage_options=folder.storage_options))
                 raise
         return bank
 
@@ -109,7 +105,7 @@ class Bank:
         Under its hash, so that of two jobs which make one bank neither overwrites the other's; right in `_codec/` in a
         bank whose log names no place.
         """
-        return f"{self.folder.uri}/{_codec_place(self.table)}"
+        return f"{self.folder.uri}/{codec_place(self.table)}"
 
     def reload(self) -> None:
         """Stand on the newest version."""
@@ -250,44 +246,6 @@ def live_files(table: DeltaTable) -> list[str]:
     return pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist()
 
 
-def _codec_place(table: DeltaTable) -> str:
-    return table.metadata().configuration.get(PLACE, CODEC)
-
-
-def _make_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:
-    for trouble in range(1, TROUBLES + 1):
-        try:
-            _create_table(folder, schema, identity, place)
-        except OSError:
-            if folder.is_local or trouble == TROUBLES:
-                raise
-            time.sleep(0.5 * trouble)
-        if folder.is_local or folder.names(log.LOG):  # made, although the store's answer may have been lost
-            return
-
-
-def _remove_unnamed(folder: Folder, place: str, table: DeltaTable) -> None:
-    """The codec copied for a table that another job has made: unless it is the same codec, nobody will read it."""
-    if place not in (CODEC, _codec_place(table)):
-        for name in folder.names(place, recursive=True):
-            folder.remove(name)
-        folder.remove_folder(place)
-
-
-def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:
-    """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
-    try:
-        DeltaTable.create(
-            folder.table_uri,
-            schema,
-            configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
-            storage_options=folder.storage_options,
-            raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
-        )
-    except DeltaError as error:
-        raise Taken(f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it.") from error
-
-
 def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:
     properties = table.metadata().configuration
     found = properties.get(PREFIX + "format_version")
@@ -300,18 +258,3 @@ def _identity(folder: Folder, table: DeltaTable) -> CodecIdentity:
             f"{folder.uri} has format {found}, this nextmem reads up to {FORMAT_VERSION}: install a newer nextmem."
         )
     return CodecIdentity.from_properties(properties)
-
-
-def require_room(folder: Folder, metadata_fields: tuple[pa.Field, ...]) -> pa.Schema:
-    """The schema of a bank that can be made here. Raises Taken, and Refusal for columns that a bank can't hold.
-
-    A bank lives alone: whoever opens the folder as a table, or clears it, must find nothing of anybody else's.
-    """
-    _ = folder.table_uri  # refuses a place before anything is put there
-    if folder.names(log.LOG):
-        raise Taken(f"{folder.uri} is a table already: open it to extend it, or choose another folder.")
-    refuse_inside_a_table(folder.uri, "a bank")
-    others = [name for name in folder.names() if not name.startswith((".", "_"))]
-    if others:
-        raise Taken(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")
-    return table_schema(metadata_fields)

@@ -21,9 +21,16 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from model.refusal import Missing, Unavailable
-from pipeline.bank.bank import TROUBLES, Bank
+from pipeline.bank.bank import Bank
 from pipeline.bank.replace import arrived_elsewhere, without_documents
-from pipeline.bank.transaction_log import MARK, holds_mark, list_transaction, replacement_transaction, unit_transaction
+from pipeline.bank.transaction_log import (
+    MARK,
+    TROUBLES,
+    holds_mark,
+    list_transaction,
+    replacement_transaction,
+    unit_transaction,
+)
 from pipeline.bank.unit_file import WrittenFile, require_unit_id
 
 ATTEMPTS = 20

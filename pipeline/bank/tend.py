@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from deltalake import ColumnProperties, CommitProperties, WriterProperties
 from pyarrow import fs
 
-from pipeline.bank.bank import PLAN, TROUBLES, Bank
+from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
 from pipeline.bank.replace import without_documents
-from pipeline.bank.transaction_log import LOG, MARK, holds_mark, loss_transaction, replacement_transaction
+from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
 from pipeline.bank.unit_file import KEPT, MAX_FILE_BYTES, unit_of
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage.storage import TEMPORARY

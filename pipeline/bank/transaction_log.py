@@ -19,6 +19,7 @@ from deltalake import DeltaTable, Transaction
 from pipeline.storage.folder import Folder
 
 LOG = "_delta_log"
+TROUBLES = 3  # puts of a commit in a row that an object store may fail, each with its requests' own retries
 FEW = 16
 HELD_FROM = 2  # version of a unit's transaction: this and the documents it brought; 1 where that was not noted
 AGAIN = r"-r[0-9]+$"  # how the id ends of a unit whose rejected documents were tried again

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.bank import bank as bank_module
+from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt
 from pipeline.bank.identity import CodecIdentity
@@ -106,7 +106,7 @@ def codecs_of(folder: Path, *names: str) -> list[tuple[Path, CodecIdentity]]:
 
 def race(monkeypatch, uri: str, codecs: list[tuple[Path, CodecIdentity]]) -> list[Bank | str]:
     """Every creator has copied its codec before the first one makes the table; a bank, or the refusal, of each."""
-    real, copied = bank_module._create_table, threading.Barrier(len(codecs))
+    real, copied = create_module._create_table, threading.Barrier(len(codecs))
 
     def create(*arguments):
         with suppress(threading.BrokenBarrierError):  # a second try, after a fault of the store
@@ -119,6 +119,6 @@ def race(monkeypatch, uri: str, codecs: list[tuple[Path, CodecIdentity]]) -> lis
         except (FileExistsError, ValueError) as error:
             return str(error)
 
-    monkeypatch.setattr(bank_module, "_create_table", create)
+    monkeypatch.setattr(create_module, "_create_table", create)
     with ThreadPoolExecutor(len(codecs)) as pool:
         return list(pool.map(lambda each: attempt(*each), codecs))

@@ -1,0 +1,92 @@
+"""An encode job up to its first unit: the corpus planned, the bank made, and what of the plan the bank lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.cluster.session import Cluster, Session
+from jobs.encode.request import (
+    EncodeJob,
+    absolute,
+    bank_work,
+    codec_folder,
+    encode_options,
+    existing_bank,
+    unit_chunks,
+    wants_gpus,
+)
+from model.config import ExactConfig
+from pipeline.bank.bank import PLAN, Bank
+from pipeline.bank.codec_identity import codec_identity
+from pipeline.bank.create import require_room
+from pipeline.bank.identity import CodecIdentity
+from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.encode.options import EncodeOptions
+from pipeline.plan.plan import Plan, Work, plan_corpus
+from pipeline.storage import storage
+from pipeline.storage.folder import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the job will do, and the bank that it does it to."""
+
+    bank: Bank
+    plan: Plan
+    work: Work  # what the bank lacks of the plan
+    exact: ExactConfig
+    gpus: bool  # whether each encoder gets one
+    cluster: Cluster  # as it was seen before Ray was needed
+
+    def options(self, job: EncodeJob, cluster: Cluster) -> EncodeOptions:
+        """What the workers are told, on the cluster that has started."""
+        bank, columns = self.bank, self.plan.columns
+        return encode_options(job, bank.folder.uri, bank.codec_path, columns, self.exact, cluster, gpus=self.gpus)
+
+
+def prepare(job: EncodeJob, uri: str, session: Session) -> Prepared:
+    """Plan the corpus, and make the bank where there is none: a refusal, or a Ray that does not start, leaves none.
+
+    Raises ValueError, FileNotFoundError or OSError for what a person can mend.
+    """
+    cluster = session.look()
+    gpus = wants_gpus(job, cluster)
+    codec, exact = codec_folder(job, uri, gpus=gpus)
+    identity = codec_identity(codec, exact)
+    with leaving_nothing(Folder(uri), PLAN):
+        plan = plan_job(job, uri, codec, gpus=gpus)
+        if existing_bank(uri) is None:
+            require_room(Folder(uri), plan.columns.fields)
+            session.start()
+        bank = _bank(uri, codec, identity, plan)
+    if job.refine:
+        bank.add_columns()
+    work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
+    return Prepared(bank, plan, work, exact, gpus, cluster)
+
+
+def plan_job(job: EncodeJob, uri: str, codec: str, *, gpus: bool, scratch: str | None = None) -> Plan:
+    """The job's corpus as work units; what planning notes lies in the bank, or all in the folder `scratch`."""
+    return plan_corpus(
+        [absolute(argument) for argument in job.corpus],
+        job.columns,
+        unit_chunks=unit_chunks(job, codec, gpus=gpus),
+        folder=storage.join(uri, PLAN),
+        scratch=scratch,
+        by_content=job.settings.check == "content",
+    )
+
+
+def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
+    """The bank, made where there is none. Refused where it carries other columns."""
+    bank = existing_bank(uri)
+    if bank is None:
+        try:
+            return Bank.create(uri, identity, plan.columns.fields, codec=codec)
+        except FileExistsError:
+            bank = existing_bank(uri)
+            if bank is None:
+                raise
+            bank.require(identity)  # another job has made it this moment
+    bank.require_metadata(plan.columns.fields)
+    return bank
