@@ -20,7 +20,7 @@ WORKER, DRIVER = ("bank", "worker"), ("bank",)
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class MetricSpec:
     """One metric: as docs/observe.md lists it and deploy/grafana/ draws it."""
 
     name: str
@@ -40,20 +40,20 @@ class Exported:
 
 
 METRICS = (
-    Exported("nextmem_documents", Counter, "documents", WORKER, "documents encoded"),
-    Exported("nextmem_chunks", Counter, "chunks", WORKER, "chunks encoded, committed or not"),
-    Exported("nextmem_tokens", Counter, "tokens", WORKER, "tokens of those chunks"),
-    Exported("nextmem_padding_share", Gauge, "0 to 1", WORKER, "share of padding in the positions of the last unit"),
-    Exported("nextmem_busy_share", Gauge, "0 to 1", WORKER, "time in the last unit over time since the one before"),
-    Exported("nextmem_units", Counter, "units", DRIVER, "work units committed"),
-    Exported("nextmem_rejected", Counter, "documents", DRIVER, "documents rejected by the units committed"),
-    Exported("nextmem_failed_units", Counter, "units", DRIVER, "work units that could not be read or written"),
-    Exported("nextmem_planned_chunks", Gauge, "chunks", DRIVER, "chunks this job is to make, estimated"),
-    Exported("nextmem_done_chunks", Gauge, "chunks", DRIVER, "chunks this job has committed"),
-    Exported(
+    MetricSpec("nextmem_documents", Counter, "documents", WORKER, "documents encoded"),
+    MetricSpec("nextmem_chunks", Counter, "chunks", WORKER, "chunks encoded, committed or not"),
+    MetricSpec("nextmem_tokens", Counter, "tokens", WORKER, "tokens of those chunks"),
+    MetricSpec("nextmem_padding_share", Gauge, "0 to 1", WORKER, "share of padding in the positions of the last unit"),
+    MetricSpec("nextmem_busy_share", Gauge, "0 to 1", WORKER, "time in the last unit over time since the one before"),
+    MetricSpec("nextmem_units", Counter, "units", DRIVER, "work units committed"),
+    MetricSpec("nextmem_rejected", Counter, "documents", DRIVER, "documents rejected by the units committed"),
+    MetricSpec("nextmem_failed_units", Counter, "units", DRIVER, "work units that could not be read or written"),
+    MetricSpec("nextmem_planned_chunks", Gauge, "chunks", DRIVER, "chunks this job is to make, estimated"),
+    MetricSpec("nextmem_done_chunks", Gauge, "chunks", DRIVER, "chunks this job has committed"),
+    MetricSpec(
         "nextmem_commit_age_seconds", Gauge, "seconds", DRIVER, "since the last commit, or the first unit's start"
     ),
-    Exported("nextmem_commit_seconds", Histogram, "seconds", DRIVER, "what a commit takes"),
+    MetricSpec("nextmem_commit_seconds", Histogram, "seconds", DRIVER, "what a commit takes"),
 )
 
 
