@@ -17,7 +17,7 @@ from model.codec_folder import read_settings
 from pipeline.bank.bank import Bank
 from pipeline.bank.presence import job_records
 from pipeline.encode.options import EncodeOptions
-from pipeline.encode.sample import Sample, take_sample
+from pipeline.encode.sample import UnitSample, take_sample
 from pipeline.plan.plan import Plan, Work
 from pipeline.storage import storage
 
@@ -81,7 +81,7 @@ def _work(plan: Plan, bank: Bank | None, job: EncodeJob) -> Work:
     return bank_work(plan, bank, retry_rejected=job.retry_rejected)
 
 
-def _rate(job: EncodeJob, bank: Bank | None, sample: Sample, options: EncodeOptions) -> Rate:
+def _rate(job: EncodeJob, bank: Bank | None, sample: UnitSample, options: EncodeOptions) -> Rate:
     """Who says it: the command line, else the bank's last run, else a trial on this machine."""
     if job.settings.chunks_per_second is not None:
         return Rate(job.settings.chunks_per_second, "as given")
@@ -104,7 +104,7 @@ def _estimate(
     bank: Bank | None,
     plan: Plan,
     work: Work,
-    sample: Sample,
+    sample: UnitSample,
     options: EncodeOptions,
     rate: Rate,
 ) -> Estimate:
@@ -136,7 +136,7 @@ def _estimate(
     )
 
 
-def _row_bytes(bank: Bank | None, sample: Sample, options: EncodeOptions) -> float:
+def _row_bytes(bank: Bank | None, sample: UnitSample, options: EncodeOptions) -> float:
     """Bytes a chunk: as the bank's own rows take, else what the codec's shapes add up to.
 
     The patch is counted as raw token ids, its longest form, which an untrained codec mostly takes; a text unpacked.

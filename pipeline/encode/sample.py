@@ -21,7 +21,7 @@ CHEAP_CHUNKS, CHEAP_BYTES = 4096, 64 << 20  # of a unit, as planned; to be unpac
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class UnitSample:
     """What was found in a few units, beside what the plan had guessed for them."""
 
     units: int
@@ -44,13 +44,13 @@ class Sample:
         return round(planned * found / self.planned_chunks) if self.planned_chunks else 0
 
 
-def take_sample(work: Work, options: EncodeOptions) -> Sample:
+def take_sample(work: Work, options: EncodeOptions) -> UnitSample:
     """At most UNITS units. Needs the codec's tokenizer, not its weights; a unit that cannot be read is passed over."""
     return _sample(work.some(UNITS), options)
 
 
 def found_a_guess(work: Work, options: EncodeOptions) -> float:
-    """`Sample.found_a_guess` of a few units that cost little to read."""
+    """`UnitSample.found_a_guess` of a few units that cost little to read."""
     return _sample(filter(_is_cheap, work.some(FEW_UNITS)), options).found_a_guess
 
 
@@ -59,7 +59,7 @@ def _is_cheap(unit: Unit) -> bool:
     return unit.planned_chunks <= CHEAP_CHUNKS and unpacked <= CHEAP_BYTES
 
 
-def _sample(units: Iterable[Unit], options: EncodeOptions) -> Sample:
+def _sample(units: Iterable[Unit], options: EncodeOptions) -> UnitSample:
     reader, taken, tables = ReadWork(options), [], []
     for unit in units:
         read = reader.read(unit)
@@ -67,7 +67,7 @@ def _sample(units: Iterable[Unit], options: EncodeOptions) -> Sample:
             taken.append(unit)
             tables.append(read.chunks)
     tables = tables or [schema.chunk_schema(options.columns.fields).empty_table()]
-    return Sample(
+    return UnitSample(
         units=len(taken),
         planned_chunks=sum(unit.planned_chunks for unit in taken),
         text_bytes=sum(unit.bytes * unit.new_documents // max(1, unit.documents) for unit in taken),
