@@ -30,7 +30,7 @@ from model.training.trainer import Group, LossError, Measured, Trainer, step_flo
 from model.untrained import calibrate, latents_of
 
 
-class StoppedError(Refusal):
+class HaltedError(Refusal):
     """The run cannot go on; the message says why, and what a person can do."""
 
 
@@ -45,7 +45,7 @@ class LoopOptions:
 
 
 def run_loop(options: LoopOptions, *, observe: Callable[[dict], None], say: Callable[[str], None]) -> bool:
-    """Train until the end (True) or the deadline (False). Raises StoppedError on every worker alike."""
+    """Train until the end (True) or the deadline (False). Raises HaltedError on every worker alike."""
     run = RunFolder(options.folder)
     group = Group()
     lock = run.lock() if group.is_first else None
@@ -79,7 +79,7 @@ class _Loop:
         try:
             self.trainer = Trainer(self.trainee, self.config, group)
         except Refusal as error:
-            raise StoppedError(str(error)) from None
+            raise HaltedError(str(error)) from None
         self.curriculum = self.trainer.curriculum
         self.sampler = Sampler(
             self.passages.lengths_N,
@@ -134,7 +134,7 @@ class _Loop:
         try:
             measured = self.trainer.step([self.passages.chunk(i) for i in indices], place)
         except LossError as error:
-            raise StoppedError(self._not_a_number(error, indices)) from None
+            raise HaltedError(self._not_a_number(error, indices)) from None
         seconds = time.perf_counter() - start
         self.place = self.curriculum.after_step(place)
         if self.log is not None:
@@ -167,7 +167,7 @@ class _Loop:
             return self.trainer.look(self.held_out, self.place, plain=plain)
         except LossError as error:
             kept = self.checkpoints.latest() or "none"
-            raise StoppedError(f"{error} ({self.place.name()}). The last good checkpoint is {kept}.") from None
+            raise HaltedError(f"{error} ({self.place.name()}). The last good checkpoint is {kept}.") from None
 
     def _end_substage(self) -> None:
         samples = [write_sample(self.trainee, c, self.place) for c in self._sampled()]
@@ -216,7 +216,7 @@ class _Loop:
         """All workers stop where the first one must."""
         failed = self.group.sum_(torch.tensor([float(trouble is not None)], device=self.backbone.device))
         if float(failed):
-            raise StoppedError(trouble or "the first worker could not write a checkpoint")
+            raise HaltedError(trouble or "the first worker could not write a checkpoint")
 
     def _not_a_number(self, error: LossError, indices) -> str:
         kept = self.checkpoints.latest()
@@ -272,14 +272,12 @@ def _require_even(settings: RunSettings, workers: int, held_out: int) -> None:
     """Shared layers are gathered by all workers at once, so each must run as many forwards as the others."""
     if settings.codec.load_in_4bit or settings.train.compile_layers:
         other = "load_in_4bit" if settings.codec.load_in_4bit else "compile_layers"
-        raise StoppedError(f"shard_backbone and {other} do not go together: leave one of them out")
+        raise HaltedError(f"shard_backbone and {other} do not go together: leave one of them out")
     batch = settings.train.batch_size
     if batch % workers:
-        raise StoppedError(f"with shard_backbone batch_size={batch} must be a multiple of the {workers} workers")
+        raise HaltedError(f"with shard_backbone batch_size={batch} must be a multiple of the {workers} workers")
     if held_out < workers:
-        raise StoppedError(
-            f"with shard_backbone each of {workers} workers needs a held-out chunk; there are {held_out}"
-        )
+        raise HaltedError(f"with shard_backbone each of {workers} workers needs a held-out chunk; there are {held_out}")
 
 
 def _group_device() -> torch.device:

@@ -42,7 +42,7 @@ def _work(options: dict) -> None:
 
     import torch
 
-    from jobs.train.loop import LoopOptions, StoppedError, run_loop, write_error
+    from jobs.train.loop import HaltedError, LoopOptions, run_loop, write_error
 
     if not torch.cuda.is_available():
         torch.set_num_threads(options["threads"])
@@ -54,7 +54,7 @@ def _work(options: dict) -> None:
             observe=lambda row: None,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    except StoppedError as error:
+    except HaltedError as error:
         if first:
             write_error(options["folder"], error)
 

@@ -13,7 +13,7 @@ from ports import free_ports
 from runs import fresh, invoke, losses, passages
 
 from jobs.settings import apply_settings
-from jobs.train.loop import LoopOptions, StoppedError, _require_even, run_loop
+from jobs.train.loop import HaltedError, LoopOptions, _require_even, run_loop
 from jobs.train.run_folder import RunFolder
 from model.backbone import load_backbone
 from model.config import CodecConfig
@@ -60,7 +60,7 @@ def test_shared_out_it_trains_to_the_same_losses_and_writes_a_codec(whole, tmp_p
 )
 def test_what_would_leave_workers_waiting_for_each_other_is_refused(whole, tmp_path, settings, held_out, said):
     run = started(whole, tmp_path / "run", shard_backbone="true", **settings)
-    with pytest.raises(StoppedError, match=said):
+    with pytest.raises(HaltedError, match=said):
         _require_even(RunFolder(run).settings(), WORKERS, held_out)
 
 
