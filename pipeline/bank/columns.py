@@ -21,7 +21,7 @@ _WIDER = {
 """Delta knows signed integers, one string, and two widths of float."""
 
 
-def table_schema(metadata_fields: tuple[pa.Field, ...] = ()) -> pa.Schema:
+def bank_schema(metadata_fields: tuple[pa.Field, ...] = ()) -> pa.Schema:
     """row_schema's columns, then the user's own as Delta can hold them. Raises ValueError naming the column."""
     taken = {name.lower() for name in RESERVED}
     for field in metadata_fields:

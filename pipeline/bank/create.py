@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from model.refusal import Taken
-from pipeline.bank.columns import table_schema
+from pipeline.bank.columns import bank_schema
 from pipeline.bank.enclosing import refuse_inside_a_table
 from pipeline.bank.identity import PREFIX, CodecIdentity
 from pipeline.bank.transaction_log import LOG, TROUBLES
@@ -33,7 +33,7 @@ def require_room(folder: Folder, metadata_fields: tuple[pa.Field, ...]) -> pa.Sc
     others = [name for name in folder.names() if not name.startswith((".", "_"))]
     if others:
         raise Taken(f"{folder.uri} holds other files ({others[0]}, ...): a bank needs a folder of its own.")
-    return table_schema(metadata_fields)
+    return bank_schema(metadata_fields)
 
 
 def make_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:

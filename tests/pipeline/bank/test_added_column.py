@@ -9,7 +9,7 @@ from banks import IDENTITY, held, rows
 from pipeline import schema
 from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
-from pipeline.bank.columns import table_schema
+from pipeline.bank.columns import bank_schema
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
 from pipeline.bank.info import info
@@ -21,7 +21,7 @@ from pipeline.schema import REFINE_STEPS
 def old(tmp_path, monkeypatch):
     """A bank without the column, with one unit."""
     with monkeypatch.context() as patch:
-        patch.setattr(create_module, "table_schema", lambda fields: _without(table_schema(fields)))
+        patch.setattr(create_module, "bank_schema", lambda fields: _without(bank_schema(fields)))
         bank = Bank.create(tmp_path / "bank", IDENTITY)
     assert REFINE_STEPS not in bank.schema.names
     add(bank, "u1", rows("u1", {"a": 2}))
