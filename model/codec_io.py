@@ -110,7 +110,7 @@ def require_whole_weights(codec: Codec, folder: str | Path) -> None:
         )
 
 
-def codec_identity(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
+def codec_hash(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
     """32 hex digits over configuration, backbone, tokenizer and the bytes of every tensor."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     digest.update(f"{FORMAT_VERSION} {backbone.fingerprint} {backbone.tokenizer.fingerprint}".encode())
@@ -146,7 +146,7 @@ def make_codec(
     )
     tensors = _tensors(codec)
     _require_finite(tensors, "the codec's")
-    codec.identity = codec_identity(config, backbone, tensors)
+    codec.identity = codec_hash(config, backbone, tensors)
     return codec
 
 

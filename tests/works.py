@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model.config import ExactConfig
 from pipeline.bank.bank import Bank
-from pipeline.bank.codec_identity import codec_identity
+from pipeline.bank.identity import codec_identity
 from pipeline.corpus.documents import Columns, Document, document_hash
 from pipeline.encode.chunk import chunk_documents
 from pipeline.encode.encode_work import EncodeWork

@@ -17,9 +17,8 @@ from jobs.encode.request import (
 )
 from model.config import ExactConfig
 from pipeline.bank.bank import PLAN, Bank
-from pipeline.bank.codec_identity import codec_identity
 from pipeline.bank.create import require_room
-from pipeline.bank.identity import CodecIdentity
+from pipeline.bank.identity import CodecIdentity, codec_identity
 from pipeline.bank.leave_nothing import leaving_nothing
 from pipeline.encode.options import EncodeOptions
 from pipeline.plan.plan import Plan, Work, plan_corpus

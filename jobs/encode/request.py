@@ -19,7 +19,7 @@ from model.refusal import Refusal
 from model.weights import find_weights
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
-from pipeline.bank.codec_identity import codec_identity, exact_config
+from pipeline.bank.identity import codec_identity, exact_config
 from pipeline.bank.rejected import to_try_again
 from pipeline.corpus.documents import Columns
 from pipeline.encode.options import EncodeOptions

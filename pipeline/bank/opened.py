@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
-from pipeline.bank.codec_identity import codec_identity, exact_config
+from pipeline.bank.identity import codec_identity, exact_config
 from pipeline.storage import storage
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
 from model.codec import Codec
-from model.codec_io import codec_identity, load_codec, make_codec, save_codec
+from model.codec_io import codec_hash, load_codec, make_codec, save_codec
 from model.config import CodecConfig, ExactConfig
 from model.default_codec import default_codec_folder
 from model.untrained import untrained_codec
@@ -136,7 +136,7 @@ def test_the_identity_changes_with_every_part(llama):
     codec = untrained_codec(llama, CodecConfig(num_latents=4))
 
     def identity(config=codec.config, backbone=llama, **changes):
-        return codec_identity(config, backbone, parts(codec) | changes)
+        return codec_hash(config, backbone, parts(codec) | changes)
 
     nudged = codec.marker_D.clone()
     nudged[-1] = torch.nextafter(nudged[-1], torch.tensor(9.0))

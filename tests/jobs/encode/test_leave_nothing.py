@@ -15,8 +15,8 @@ from jobs.cluster.session import Session
 from model.config import ExactConfig
 from model.refusal import Refusal
 from pipeline.bank.bank import Bank
-from pipeline.bank.codec_identity import codec_identity
 from pipeline.bank.create import CODEC
+from pipeline.bank.identity import codec_identity
 from pipeline.bank.leave_nothing import leaving_nothing
 from pipeline.bank.presence import Presence, job_records
 from pipeline.storage.folder import Folder

@@ -10,8 +10,8 @@ from model.config import RefineConfig
 from pipeline import schema
 from pipeline.bank import refine_bank
 from pipeline.bank.bank import Bank
-from pipeline.bank.codec_identity import codec_identity
 from pipeline.bank.commit import Receipt, commit
+from pipeline.bank.identity import codec_identity
 from pipeline.bank.recall import recall
 from pipeline.bank.refine_bank import BankRefiner
 from pipeline.bank.tend import compact

@@ -13,7 +13,7 @@ from works import ARTICLES, EXACT, jsonl
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
-from pipeline.bank.codec_identity import codec_identity
+from pipeline.bank.identity import codec_identity
 from pipeline.bank.verify import verify
 from pipeline.corpus.documents import Columns
 from pipeline.encode import encode_work
