@@ -16,7 +16,7 @@ from benchmarks.harness import Report
 from benchmarks.loaded import threads
 from model.batches import batches
 from model.codec import Codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.memory import Memory, StoredMemory
 from model.patch import FORCED, RAW_SHARE, Patch
 from pipeline.encode.batch_size import usual_batch
@@ -39,9 +39,9 @@ class Encoded:
         return StoredMemory(self.memory.codes, self.memory.scales, len(self.ids), self.memory.patch, matches)
 
 
-def all_drafted(precision: str, margin: float | None = None) -> ExactConfig:
+def all_drafted(precision: str, margin: float | None = None) -> VerifyConfig:
     """The precision's own margin, or another, and nothing stored raw."""
-    return ExactConfig(precision, ExactConfig.of(precision).margin if margin is None else margin, raw_share=1.0)
+    return VerifyConfig(precision, VerifyConfig.of(precision).margin if margin is None else margin, raw_share=1.0)
 
 
 def memorised(codec: Codec, chunks: Sequence[np.ndarray]) -> list[Encoded]:
@@ -85,7 +85,7 @@ def report_patches(report: Report, codec: Codec, rows: Sequence[Encoded]) -> Non
     bare = [codec.patches.pack(_first(where, count)) for where, count in zip(forced, wrong, strict=True)]
     at_margin = sum(map(len, forced)) - sum(wrong)
     raw = sum(len(where) > RAW_SHARE * len(row.ids) for where, row in zip(forced, rows, strict=True))
-    report.line("margin", codec.exact.margin, "logits")
+    report.line("margin", codec.verifying.margin, "logits")
     report.line("share of positions forced because they are wrong", sum(wrong) / positions)
     report.line("share of positions forced for the margin", at_margin / positions)
     report.line("patch bytes a chunk with the margin", sum(len(row.memory.patch) for row in rows) / len(rows))

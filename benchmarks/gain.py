@@ -20,7 +20,7 @@ from benchmarks.harness import Report, options, token_chunks
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model.adapters import adapter_layers, switch_adapter
 from model.codec import Codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.gain import STRETCH, TOKENS_A_CHANNEL, Regression, copying, regress
 from model.latents import decoder_start, read_tokens
 
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     precision = named_precision(arguments.precision)
     report = Report("gain", arguments.json, backbone=arguments.backbone, precision=precision)
-    codec = the_codec(arguments, exact=replace(ExactConfig.of(precision), merged=False))
+    codec = the_codec(arguments, verifying=replace(VerifyConfig.of(precision), merged=False))
     if codec.wrapped is None:
         raise SystemExit("this codec has no decoder adapter: name one that stage 1 has trained")
     switch_adapter(adapter_layers(codec.wrapped), "decoder")

@@ -13,7 +13,7 @@ from benchmarks.harness import token_chunks
 from model.backbone import default_device
 from model.codec import Codec
 from model.codec_io import load_codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.default_codec import default_codec_folder
 from model.precision import default_precision
 
@@ -30,12 +30,12 @@ def named_precision(wanted: str) -> str:
 
 
 def the_codec(
-    arguments: argparse.Namespace, *, exact: ExactConfig | None = None, precision: str | None = None
+    arguments: argparse.Namespace, *, verifying: VerifyConfig | None = None, precision: str | None = None
 ) -> Codec:
     """The codec that the options name. `exact` and `precision` go before the options' own."""
     folder = arguments.codec or default_codec_folder(arguments.backbone)
     precision = precision or named_precision(arguments.precision)
-    return load_codec(folder, backbone_name=arguments.backbone, exact=exact or ExactConfig.of(precision))
+    return load_codec(folder, backbone_name=arguments.backbone, verifying=verifying or VerifyConfig.of(precision))
 
 
 def full_batch(codec: Codec, corpus: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from pipeline import schema
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt
@@ -48,9 +48,9 @@ IDENTITY = CodecIdentity(
 def empty_bank(folder: Path, actors: int) -> tuple[Bank, EncodeOptions]:
     """A bank that no codec made, and the options of a job that writes to it."""
     bank = Bank.create(str(folder / "bank"), IDENTITY)
-    exact = ExactConfig("bf16", 0.5)
+    verifying = VerifyConfig("bf16", 0.5)
     columns = Columns()
-    return bank, EncodeOptions(bank.folder.uri, "none", exact, columns, actors=actors, gpus=True)
+    return bank, EncodeOptions(bank.folder.uri, "none", verifying, columns, actors=actors, gpus=True)
 
 
 def units(count: int) -> Iterator[Unit]:

@@ -17,7 +17,7 @@ from benchmarks.encode_loop import relative_error
 from benchmarks.harness import Ratio, Report, interleaved, options
 from benchmarks.loaded import add_options, full_batch, named_precision, the_codec
 from model.codec import Codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.latents import read_tokens
 from pipeline.encode.batch_size import usual_batch
 
@@ -28,12 +28,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="chunks at once; default: what encoding chooses")
     parser.add_argument("--drafted", type=int, default=32, help="of them drafted too; default: %(default)s")
     arguments = parser.parse_args()
-    exact = ExactConfig.of(named_precision(arguments.precision))
-    codecs = {name: the_codec(arguments, exact=replace(exact, merged=name == "merged")) for name in ("merged", "apart")}
+    verifying = VerifyConfig.of(named_precision(arguments.precision))
+    codecs = {
+        name: the_codec(arguments, verifying=replace(verifying, merged=name == "merged"))
+        for name in ("merged", "apart")
+    }
     if codecs["apart"].wrapped is None:
         raise SystemExit("this codec has no adapters to merge")
     size = arguments.batch or usual_batch(codecs["apart"].backbone)
-    report = Report("merged", arguments.json, backbone=arguments.backbone, precision=exact.precision, batch=size)
+    report = Report("merged", arguments.json, backbone=arguments.backbone, precision=verifying.precision, batch=size)
     ids_BL, lengths_B = full_batch(codecs["apart"], arguments.corpus, size)
     latents = {name: codec.encode(ids_BL, lengths_B) for name, codec in codecs.items()}
     report.line("largest relative difference of a latent", relative_error(*latents.values()))

@@ -38,12 +38,12 @@ def main() -> None:
     arguments = _arguments()
     precision = named_precision(arguments.precision)
     report = Report("overfitted", arguments.json, backbone=arguments.backbone, precision=precision)
-    exact = all_drafted(precision)
-    base = the_codec(arguments, exact=replace(exact, merged=False))
+    verifying = all_drafted(precision)
+    base = the_codec(arguments, verifying=replace(verifying, merged=False))
     chunks = chosen(arguments, base)
     if not arguments.out.exists():
         train(report, base, chunks, arguments)
-    codec = load_codec(arguments.out, backbone_name=arguments.backbone, exact=exact)
+    codec = load_codec(arguments.out, backbone_name=arguments.backbone, verifying=verifying)
     rows = memorised(codec, chunks)
     report.line("chunks", len(rows))
     report.line("tokens a chunk", sum(map(len, chunks)) / len(chunks))
@@ -121,7 +121,7 @@ def forced_share(codec: Codec, lessons: Sequence[Lesson]) -> float:
     forced = positions = 0
     for each in lessons:
         lead_BL = read_tokens(codec.backbone, each.prefix_BSD, each.ids_BL).lead_BL
-        forced += int(((lead_BL <= codec.exact.margin) & each.is_text_BL).sum())
+        forced += int(((lead_BL <= codec.verifying.margin) & each.is_text_BL).sum())
         positions += int(each.is_text_BL.sum())
     return forced / positions
 

@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     precision = named_precision(arguments.precision)
     report = Report("recall", arguments.json, backbone=arguments.backbone, precision=precision)
-    codec = the_codec(arguments, exact=all_drafted(precision, arguments.margin))
+    codec = the_codec(arguments, verifying=all_drafted(precision, arguments.margin))
     limit = codec.config.chunk_tokens
     chunks = token_chunks(arguments.corpus, codec.tokenizer, limit, max(BATCH, arguments.chunks), shortest=limit)
     report_verifying(report, codec, chunks[:BATCH], arguments.rounds)

@@ -15,7 +15,7 @@ from jobs.output import emit, share, table
 from model.backbone import default_device
 from model.codec import Codec
 from model.codec_io import load_codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
@@ -39,8 +39,8 @@ def run_evaluate(
     files = passage_files(data)
     if codec in (None, UNTRAINED):
         codec = (untrained_codec_folder if codec else default_codec_folder)(backbone or EMBEDDED)
-    exact = ExactConfig.of(default_precision(default_device()))  # as `nextmem encode` would
-    loaded = load_codec(codec, backbone_name=backbone, exact=exact, keep_plain=True)
+    verifying = VerifyConfig.of(default_precision(default_device()))  # as `nextmem encode` would
+    loaded = load_codec(codec, backbone_name=backbone, verifying=verifying, keep_plain=True)
     results = {}
     for file in files:
         chunks = first_chunks(loaded, file, text_column, passages, min_tokens)

@@ -14,7 +14,7 @@ import torch
 
 from model import nf4
 from model.backbone import Backbone
-from model.config import CodecConfig, ExactConfig, RefineConfig
+from model.config import CodecConfig, RefineConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
@@ -47,13 +47,13 @@ class Codec:
         marker_D: torch.Tensor,
         gain: LatentGain,
         statistics: Statistics,
-        exact: ExactConfig | None = None,
+        verifying: VerifyConfig | None = None,
         identity: str = "",
         wrapped: PeftModel | None = None,
         merged: MergedAdapters | None = None,
     ):
         self.backbone, self.config, self.identity = backbone, config, identity
-        self.exact = exact or ExactConfig.of(backbone.precision)
+        self.verifying = verifying or VerifyConfig.of(backbone.precision)
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
         self.wrapped, self.merged = wrapped, merged
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
@@ -226,7 +226,7 @@ class Codec:
 
     def judge(self, lead_L: np.ndarray, chunk: np.ndarray) -> tuple[float, bytes]:
         """(fidelity, patch) of a chunk whose tokens lead their rivals by so much, in logits."""
-        patch = make_patch(chunk, lead_L <= self.exact.margin, raw_share=self.exact.raw_share)
+        patch = make_patch(chunk, lead_L <= self.verifying.margin, raw_share=self.verifying.raw_share)
         return float((lead_L > 0).mean()), self.patches.pack(patch)
 
     def _carried(self, row: StoredMemory) -> float | None:
@@ -255,7 +255,7 @@ class Codec:
 
     def _mend(self, rows, drafted, prefix_BSD, forced, found) -> None:
         """Look for the tokens of each row whose draft does not match; where they are not found the draft stays."""
-        mender = Mender(self._draft, self._read, self.exact.margin)
+        mender = Mender(self._draft, self._read, self.verifying.margin)
         for place, i in enumerate(drafted):
             if rows[i].patch is not None and not rows[i].matches(found[i]):
                 mended = mender.mend(prefix_BSD[place], forced[place], found[i], rows[i].matches)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from model.backbone import Backbone, load_backbone
 from model.codec import Codec
 from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, file_hash, read_settings
-from model.config import ADAPTERS, CodecConfig, ExactConfig
+from model.config import ADAPTERS, CodecConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain
 from model.memory import Statistics
@@ -34,7 +34,7 @@ def save_codec(codec: Codec, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     if codec.merged is not None:
-        raise ValueError("this codec's adapters are merged with its backbone; load it without `exact` to save it")
+        raise ValueError("this codec's adapters are merged with its backbone; load it without `verifying` to save it")
     if folder.exists():
         raise Taken(f"{folder} exists already; name a new folder for the codec")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -57,14 +57,14 @@ def load_codec(
     backbone: Backbone | None = None,
     backbone_name: str | None = None,
     device: str = "auto",
-    exact: ExactConfig | None = None,
+    verifying: VerifyConfig | None = None,
     precision: str = "auto",
     keep_plain: bool = False,
 ) -> Codec:
     """The codec of a folder, on the backbone that its settings name (or `backbone_name`: the same weights elsewhere).
 
-    `exact` fixes precision, margin and whether the adapters are merged, as a bank does; without it they stay apart, to
-    be looked at, changed or saved again. `keep_plain`: `Codec.plain` works with merged ones too. Raises ValueError
+    `verifying` fixes precision, margin and whether the adapters are merged, as a bank does; without it they stay apart,
+    to be looked at, changed or saved again. `keep_plain`: `Codec.plain` works with merged ones too. Raises ValueError
     where the backbone's weights are others, NotFiniteError for a codec with a tensor that is no number.
     """
     settings = read_settings(folder)
@@ -72,7 +72,7 @@ def load_codec(
     if backbone is None:
         backbone = load_backbone(
             backbone_name or settings["backbone"],
-            precision=exact.precision if exact else precision,
+            precision=verifying.precision if verifying else precision,
             device=device,
             load_in_4bit=config.load_in_4bit,
         )
@@ -92,7 +92,7 @@ def load_codec(
     except SafetensorError as error:
         raise Refusal(f"{Path(folder) / TENSORS} cannot be read: {error}. Copy the codec folder again.") from None
     _require_finite(tensors, f"{Path(folder) / TENSORS}:")
-    return _codec(backbone, config, tensors, settings["identity"], exact, keep_plain=keep_plain)
+    return _codec(backbone, config, tensors, settings["identity"], verifying, keep_plain=keep_plain)
 
 
 def require_whole_weights(codec: Codec, folder: str | Path) -> None:
@@ -128,7 +128,7 @@ def make_codec(
     marker_D: torch.Tensor,
     gain: LatentGain,
     statistics: Statistics,
-    exact: ExactConfig | None = None,
+    verifying: VerifyConfig | None = None,
     wrapped=None,
 ) -> Codec:
     """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters.
@@ -141,7 +141,7 @@ def make_codec(
         marker_D=marker_D,
         gain=gain,
         statistics=statistics,
-        exact=exact,
+        verifying=verifying,
         wrapped=wrapped,
     )
     tensors = _tensors(codec)
@@ -204,14 +204,14 @@ def _config(folder: str | Path, settings: dict) -> CodecConfig:
         ) from None
 
 
-def _codec(backbone, config, tensors, identity, exact, *, keep_plain: bool) -> Codec:
+def _codec(backbone, config, tensors, identity, verifying, *, keep_plain: bool) -> Codec:
     wrapped = merged = None
     if any(name.startswith(ADAPTERS) for name in tensors):
         from model.adapters import MergedAdapters, add_adapters, set_adapter_tensors  # peft takes a second to import
 
         wrapped = add_adapters(backbone, config)
         set_adapter_tensors(wrapped, tensors)
-        if exact is not None and exact.merged and not config.load_in_4bit:
+        if verifying is not None and verifying.merged and not config.load_in_4bit:
             wrapped, merged = None, MergedAdapters(wrapped, keep_plain=keep_plain)
     statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"))
     return Codec(
@@ -220,7 +220,7 @@ def _codec(backbone, config, tensors, identity, exact, *, keep_plain: bool) -> C
         marker_D=tensors["marker"],
         gain=LatentGain.of(tensors),
         statistics=statistics,
-        exact=exact,
+        verifying=verifying,
         identity=identity,
         wrapped=wrapped,
         merged=merged,

@@ -60,8 +60,8 @@ class CodecConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ExactConfig:
-    """How exact recall is secured. A bank records it, because verifying and recalling must round alike."""
+class VerifyConfig:
+    """How a chunk is verified. A bank records it, because verifying and recalling must round alike."""
 
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
@@ -74,7 +74,7 @@ class ExactConfig:
         _require(0 <= self.raw_share <= 1, self, "raw_share", "0 to 1")
 
     @classmethod
-    def of(cls, precision: str) -> ExactConfig:
+    def of(cls, precision: str) -> VerifyConfig:
         """The default margin of a precision (docs/decisions.md: measured, both without a failure)."""
         return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision])
 

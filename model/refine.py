@@ -200,7 +200,7 @@ def _pull(codec: Codec, states_BLD, ids_BL, real_BL) -> tuple[torch.Tensor, torc
         own_R1 = logits_RV.gather(-1, ids_R[:, None])
         _, lead_N[rows] = rival(logits_RV, ids_R)
         logits_RV.scatter_(-1, ids_R[:, None], own_R1)
-        wanting = (real_BL.flatten()[rows] & (lead_N[rows] <= codec.exact.margin + REACH)).nonzero()[:, 0]
+        wanting = (real_BL.flatten()[rows] & (lead_N[rows] <= codec.verifying.margin + REACH)).nonzero()[:, 0]
         error_WV = logits_RV[wanting].float().softmax(-1)
         error_WV.scatter_add_(-1, ids_R[wanting, None], torch.full_like(error_WV[:, :1], -1.0))
         pull_ND[first + wanting] = error_WV.to(weight_VD.dtype) @ weight_VD

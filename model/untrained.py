@@ -16,7 +16,7 @@ from model.backbone import Backbone
 from model.batches import batches
 from model.codec import Codec
 from model.codec_io import make_codec
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain, length_gain, regress
 from model.latents import decoder_start
@@ -26,7 +26,7 @@ BATCH = 16
 
 
 def untrained_codec(
-    backbone: Backbone, config: CodecConfig | None = None, *, exact: ExactConfig | None = None
+    backbone: Backbone, config: CodecConfig | None = None, *, verifying: VerifyConfig | None = None
 ) -> Codec:
     """Codec with no adapters: the marker is its word's embedding, the gain measured, the statistics calibrated."""
     config = config or CodecConfig()
@@ -37,7 +37,7 @@ def untrained_codec(
     gain = _gain(probe, chunks)
     probe = Codec(backbone, config, marker_D=marker_D, gain=gain, statistics=blank)
     statistics = calibrate(latents_of(probe, chunks), config)
-    return make_codec(backbone, config, marker_D=marker_D, gain=gain, statistics=statistics, exact=exact)
+    return make_codec(backbone, config, marker_D=marker_D, gain=gain, statistics=statistics, verifying=verifying)
 
 
 def _gain(probe: Codec, chunks: Sequence[np.ndarray]) -> LatentGain:

@@ -66,15 +66,15 @@ class Codec:
         """
         from model.backbone import default_device
         from model.codec_io import load_codec
-        from model.config import ExactConfig
+        from model.config import VerifyConfig
         from model.default_codec import default_codec_folder
         from model.embedded import EMBEDDED
         from model.precision import default_precision
 
-        exact = ExactConfig.of(default_precision(default_device()) if precision == "auto" else precision)
+        verifying = VerifyConfig.of(default_precision(default_device()) if precision == "auto" else precision)
         if folder is None:
             folder = default_codec_folder(backbone or EMBEDDED)
-        return cls(load_codec(folder, backbone_name=backbone, exact=exact))
+        return cls(load_codec(folder, backbone_name=backbone, verifying=verifying))
 
     @property
     def identity(self) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from pipeline.bank.bank import Bank
 from pipeline.bank.identity import codec_identity
 from pipeline.corpus.documents import Columns, Document, document_hash
@@ -17,7 +17,7 @@ from pipeline.encode.options import EncodeOptions
 from pipeline.encode.read_work import ReadWork
 from pipeline.plan.plan import plan_corpus
 
-EXACT = ExactConfig.of("fp32")
+VERIFYING = VerifyConfig.of("fp32")
 ARTICLES = {
     "fox": "The quick brown fox jumps over the lazy dog, twice a day.\n",
     "tokyo": "東京は日本の首都です。" * 3,
@@ -50,10 +50,10 @@ class Works:
         columns = Columns(carry=carry)
         unit_chunks = options.pop("unit_chunks", 1000)
         self.plan = plan = plan_corpus([str(corpus)], columns, unit_chunks=unit_chunks, folder=str(folder / "plan"))
-        self.bank = Bank.create(folder / "bank", codec_identity(codec, EXACT), plan.columns.fields, codec=codec)
+        self.bank = Bank.create(folder / "bank", codec_identity(codec, VERIFYING), plan.columns.fields, codec=codec)
         self.units = list(plan.units())
         self.options = EncodeOptions(
-            bank=self.bank.folder.uri, codec=self.bank.codec_path, exact=EXACT, columns=plan.columns, **options
+            bank=self.bank.folder.uri, codec=self.bank.codec_path, verifying=VERIFYING, columns=plan.columns, **options
         )
         self.ledger = Ledger()
         self._encoder = None

@@ -161,7 +161,7 @@ def shape(subject: Subject, name: str) -> None:
         if weight_bytes(name) > 0.8 * free:
             raise LeftOutError(f"needs {weight_bytes(name) / 1e9:.0f} GB for weights, {free / 1e9:.0f} GB are free")
     backbone = random_backbone(name, subject.precision, subject.device, tiny=subject.tiny)
-    codec = untrained_codec(backbone, TINY_CODEC if subject.tiny else None, exact=subject.exact)
+    codec = untrained_codec(backbone, TINY_CODEC if subject.tiny else None, verifying=subject.verifying)
     size, seconds = _fitting(subject, codec, 8 if subject.tiny else 256)
     flop = encode_flop(body_weights(backbone), codec.config.chunk_tokens, codec.config.num_latents)
     subject.note(f"encoding, batch {size}", size / seconds, "chunks/s")

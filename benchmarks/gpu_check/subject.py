@@ -19,7 +19,7 @@ from benchmarks.harness import SAMPLES
 from model.backbone import Backbone, load_backbone
 from model.codec import Codec
 from model.codec_io import load_codec
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 from model.default_codec import SHIPPED
 from model.embedded import EMBEDDED
 from model.precision import default_precision
@@ -73,9 +73,9 @@ class Subject:
         return "fp32" if self.tiny else default_precision(self.device)
 
     @property
-    def exact(self) -> ExactConfig:
+    def verifying(self) -> VerifyConfig:
         """The precision's own margin, and nothing stored as raw token ids: every position is drafted."""
-        return ExactConfig(self.precision, ExactConfig.of(self.precision).margin, raw_share=1.0)
+        return VerifyConfig(self.precision, VerifyConfig.of(self.precision).margin, raw_share=1.0)
 
     @cached_property
     def rate(self) -> float:
@@ -91,11 +91,11 @@ class Subject:
     def codec(self) -> Codec:
         """The shipped one, or an untrained one of its shape where its backbone's weights are not installed."""
         if self.tiny:
-            return untrained_codec(self.backbone()[0], TINY_CODEC, exact=self.exact)
+            return untrained_codec(self.backbone()[0], TINY_CODEC, verifying=self.verifying)
         backbone, real = self.backbone()
         if not real:
-            return untrained_codec(backbone, exact=self.exact)
-        return load_codec(SHIPPED / EMBEDDED, backbone=backbone, exact=self.exact)
+            return untrained_codec(backbone, verifying=self.verifying)
+        return load_codec(SHIPPED / EMBEDDED, backbone=backbone, verifying=self.verifying)
 
     def backbone(self) -> tuple[Backbone, bool]:
         """SmolLM2-135M anew, and whether its weights are the real ones."""

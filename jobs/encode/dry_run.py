@@ -63,12 +63,12 @@ def run_dry(job: EncodeJob) -> Estimate:
     """Raises what `run_encode` raises before it encodes."""
     uri, cluster = storage.absolute(job.bank), this_machine()
     gpus = wants_gpus(job, cluster)
-    folder, exact = codec_folder(job, uri, gpus=gpus)
+    folder, verifying = codec_folder(job, uri, gpus=gpus)
     bank = existing_bank(uri)
     with tempfile.TemporaryDirectory(prefix="nextmem-") as scratch:
         plan = plan_job(job, uri, folder, gpus=gpus, scratch=scratch)
         work = _work(plan, bank, job)
-        options = encode_options(job, uri, folder, plan.columns, exact, cluster, gpus=gpus)
+        options = encode_options(job, uri, folder, plan.columns, verifying, cluster, gpus=gpus)
         sample = take_sample(work, options)
         rate = _rate(job, bank, sample, options)
         return _estimate(job, bank, plan, work, sample, options, rate)

@@ -15,7 +15,7 @@ from jobs.encode.request import (
     unit_chunks,
     wants_gpus,
 )
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.create import require_room
 from pipeline.bank.identity import CodecIdentity, codec_identity
@@ -33,14 +33,14 @@ class Prepared:
     bank: Bank
     plan: Plan
     work: Work  # what the bank lacks of the plan
-    exact: ExactConfig
+    verifying: VerifyConfig
     gpus: bool  # whether each encoder gets one
     cluster: Cluster  # as it was seen before Ray was needed
 
     def options(self, job: EncodeJob, cluster: Cluster) -> EncodeOptions:
         """What the workers are told, on the cluster that has started."""
         bank, columns = self.bank, self.plan.columns
-        return encode_options(job, bank.folder.uri, bank.codec_path, columns, self.exact, cluster, gpus=self.gpus)
+        return encode_options(job, bank.folder.uri, bank.codec_path, columns, self.verifying, cluster, gpus=self.gpus)
 
 
 def prepare(job: EncodeJob, uri: str, session: Session) -> Prepared:
@@ -50,8 +50,8 @@ def prepare(job: EncodeJob, uri: str, session: Session) -> Prepared:
     """
     cluster = session.look()
     gpus = wants_gpus(job, cluster)
-    codec, exact = codec_folder(job, uri, gpus=gpus)
-    identity = codec_identity(codec, exact)
+    codec, verifying = codec_folder(job, uri, gpus=gpus)
+    identity = codec_identity(codec, verifying)
     with leaving_nothing(Folder(uri), PLAN):
         plan = plan_job(job, uri, codec, gpus=gpus)
         if existing_bank(uri) is None:
@@ -61,7 +61,7 @@ def prepare(job: EncodeJob, uri: str, session: Session) -> Prepared:
     if job.refine:
         bank.add_columns()
     work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
-    return Prepared(bank, plan, work, exact, gpus, cluster)
+    return Prepared(bank, plan, work, verifying, gpus, cluster)
 
 
 def plan_job(job: EncodeJob, uri: str, codec: str, *, gpus: bool, scratch: str | None = None) -> Plan:

@@ -11,7 +11,7 @@ import psutil
 from jobs.cluster.session import Cluster
 from jobs.settings import EncodeSettings
 from model.codec_folder import read_settings
-from model.config import CodecConfig, ExactConfig, RefineConfig
+from model.config import CodecConfig, RefineConfig, VerifyConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
@@ -19,7 +19,7 @@ from model.refusal import Refusal
 from model.weights import find_weights
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
-from pipeline.bank.identity import codec_identity, exact_config
+from pipeline.bank.identity import codec_identity, verify_config
 from pipeline.bank.rejected import to_try_again
 from pipeline.corpus.documents import Columns
 from pipeline.encode.options import EncodeOptions
@@ -53,28 +53,28 @@ class EncodeJob:
     refine: RefineConfig | None = None
 
 
-def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, ExactConfig]:
+def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, VerifyConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
 
     An existing bank fixes precision, margin and merging too: its rows must all recall alike.
     """
     bank = existing_bank(uri)
     if bank is not None:
-        exact = exact_config(bank.identity)
+        verifying = verify_config(bank.identity)
         if job.codec is not None:
-            bank.require(codec_identity(_asked(job, exact), exact))
-        return local_codec(bank.codec_path), exact
-    exact = ExactConfig.of(_precision(job, gpus=gpus))
-    margin = exact.margin if job.settings.margin is None else job.settings.margin
-    exact = ExactConfig(exact.precision, margin, merged=job.settings.merged)
-    return _asked(job, exact), exact
+            bank.require(codec_identity(_asked(job, verifying), verifying))
+        return local_codec(bank.codec_path), verifying
+    verifying = VerifyConfig.of(_precision(job, gpus=gpus))
+    margin = verifying.margin if job.settings.margin is None else job.settings.margin
+    verifying = VerifyConfig(verifying.precision, margin, merged=job.settings.merged)
+    return _asked(job, verifying), verifying
 
 
-def _asked(job: EncodeJob, exact: ExactConfig) -> str:
+def _asked(job: EncodeJob, verifying: VerifyConfig) -> str:
     if job.codec not in (None, UNTRAINED):
         return local_codec(job.codec)
     make = default_codec_folder if job.codec is None else untrained_codec_folder
-    return str(make(job.backbone or EMBEDDED, job.config, precision=exact.precision).absolute())
+    return str(make(job.backbone or EMBEDDED, job.config, precision=verifying.precision).absolute())
 
 
 def existing_bank(uri: str) -> Bank | None:
@@ -124,14 +124,14 @@ def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
 
 
 def encode_options(
-    job: EncodeJob, bank: str, codec: str, columns: Columns, exact: ExactConfig, cluster: Cluster, *, gpus: bool
+    job: EncodeJob, bank: str, codec: str, columns: Columns, verifying: VerifyConfig, cluster: Cluster, *, gpus: bool
 ) -> EncodeOptions:
     """What the workers are told. `columns` is the plan's."""
     actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, codec, cluster))
     return EncodeOptions(
         bank=bank,
         codec=codec,
-        exact=exact,
+        verifying=verifying,
         columns=columns,
         backbone=_named_backbone(job.backbone),
         keep_text=job.keep_text,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from model.codec_folder import TOKENIZER, read_settings
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 from model.refusal import Refusal
 from model.tokens import TextTokenizer
 
@@ -48,7 +48,7 @@ class CodecIdentity:
         return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
 
-def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentity:
+def codec_identity(codec_folder: str | Path, verifying: VerifyConfig) -> CodecIdentity:
     """What a bank's properties say of the codec in a folder. Raises ValueError for a torn one, FileNotFoundError."""
     settings = read_settings(codec_folder)
     _require_tokenizer(Path(codec_folder, TOKENIZER), settings["tokenizer_fingerprint"])
@@ -62,15 +62,15 @@ def codec_identity(codec_folder: str | Path, exact: ExactConfig) -> CodecIdentit
         quantiser=config.quantiser,
         pooling=config.pooling,
         embedding_width=settings["embedding_width"],
-        verify_precision=exact.precision,
-        verify_margin=exact.margin,
-        verify_merged=exact.merged,
+        verify_precision=verifying.precision,
+        verify_margin=verifying.margin,
+        verify_merged=verifying.merged,
     )
 
 
-def exact_config(identity: CodecIdentity) -> ExactConfig:
+def verify_config(identity: CodecIdentity) -> VerifyConfig:
     """How a bank's rows were verified, which is how they must be recalled."""
-    return ExactConfig(identity.verify_precision, identity.verify_margin, merged=identity.verify_merged)
+    return VerifyConfig(identity.verify_precision, identity.verify_margin, merged=identity.verify_merged)
 
 
 def _require_tokenizer(path: Path, fingerprint: str) -> None:

@@ -20,7 +20,7 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
     """Chunks a second of one worker, verifying as the job would, over about a batch of the chunks (on a GPU four)."""
     if not torch.cuda.is_available():
         torch.set_num_threads(options.threads)
-    codec = load_codec(options.codec, backbone_name=options.backbone, exact=options.exact)
+    codec = load_codec(options.codec, backbone_name=options.backbone, verifying=options.verifying)
     device = codec.backbone.device.type
     memoriser = Memoriser(codec, verify=options.verify, refine=options.refine, batch_size=options.batch_size)
     timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))

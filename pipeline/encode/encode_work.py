@@ -58,7 +58,7 @@ class EncodeWork:
         self.process, self.failures = uuid.uuid4().hex, 0
         if not torch.cuda.is_available():
             torch.set_num_threads(options.threads)  # Ray sets it to the actor's num_cpus, which may be another number
-        codec = load_codec(local_codec(options.codec), backbone_name=options.backbone, exact=options.exact)
+        codec = load_codec(local_codec(options.codec), backbone_name=options.backbone, verifying=options.verifying)
         self.memoriser = Memoriser(
             codec,
             verify=options.verify,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.config import ExactConfig, RefineConfig
+from model.config import RefineConfig, VerifyConfig
 from pipeline.corpus.documents import Columns
 
 
@@ -14,7 +14,7 @@ class EncodeOptions:
 
     bank: str
     codec: str  # folder that every worker can read, or fetch (pipeline/bank/codec_copy.py)
-    exact: ExactConfig
+    verifying: VerifyConfig
     columns: Columns  # with the Arrow fields of what is carried along
     backbone: str | None = None  # the codec's own, or the same weights elsewhere
     keep_text: bool = False

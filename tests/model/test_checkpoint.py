@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from model.adapters import adapter_tensors, add_adapters, set_adapter_tensors
 from model.codec import Codec
 from model.codec_io import codec_hash, load_codec, make_codec, save_codec
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 from model.default_codec import default_codec_folder
 from model.untrained import untrained_codec
 
@@ -41,7 +41,7 @@ def test_a_loaded_codec_computes_what_the_saved_one_did(trained, folder):
     """Both adapters, the gain and the statistics survive: latents, embeddings and patches are the same bytes."""
     loaded = load_codec(folder, backbone=tiny_backbone())
     chunks = text_chunks(trained.backbone)
-    assert (loaded.identity, loaded.config, loaded.exact) == (trained.identity, trained.config, trained.exact)
+    assert (loaded.identity, loaded.config, loaded.verifying) == (trained.identity, trained.config, trained.verifying)
     for found, wanted in zip(loaded.memorise(chunks), trained.memorise(chunks), strict=True):
         assert (found.codes, found.scales, found.patch) == (wanted.codes, wanted.scales, wanted.patch)
         assert found.embedding_E.tobytes() == wanted.embedding_E.tobytes()
@@ -51,7 +51,7 @@ def test_a_loaded_codec_computes_what_the_saved_one_did(trained, folder):
 def test_a_loaded_codec_recalls_exactly_in_bf16(folder):
     """The backbone in bf16 with eager attention: verified and recalled there, batches of every size."""
     codec = load_codec(folder, backbone=tiny_backbone(precision="bf16"))
-    assert (codec.exact, codec.backbone.dtype) == (ExactConfig("bf16", 0.5), torch.bfloat16)
+    assert (codec.verifying, codec.backbone.dtype) == (VerifyConfig("bf16", 0.5), torch.bfloat16)
     chunks = text_chunks(codec.backbone)
     rows = memorise(codec, chunks, 8)
     assert sum(len(codec.patches.unpack(row.patch).positions) for row in rows) < 0.2 * sum(map(len, chunks))

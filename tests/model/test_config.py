@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 
 
 def test_the_defaults_are_the_papers():
@@ -43,12 +43,12 @@ def test_a_config_is_changed_by_replace_only():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("fp16", 0.1), "ExactConfig.precision is 'fp16'"), (("fp32", -0.1), "ExactConfig.margin is -0.1")],
+    [(("fp16", 0.1), "VerifyConfig.precision is 'fp16'"), (("fp32", -0.1), "VerifyConfig.margin is -0.1")],
 )
 def test_exactness_refuses_nonsense_too(arguments, words):
     with pytest.raises(ValueError, match=words):
-        ExactConfig(*arguments)
+        VerifyConfig(*arguments)
 
 
 def test_bf16_needs_the_wider_margin():
-    assert (ExactConfig.of("fp32").margin, ExactConfig.of("bf16").margin) == (0.05, 0.5)
+    assert (VerifyConfig.of("fp32").margin, VerifyConfig.of("bf16").margin) == (0.05, 0.5)

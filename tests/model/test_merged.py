@@ -11,9 +11,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from benchmarks.encode_loop import relative_error
 from model.codec import Codec
 from model.codec_io import load_codec, save_codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 
-MERGED = ExactConfig.of("fp32")
+MERGED = VerifyConfig.of("fp32")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def folder(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(folder) -> Codec:
-    return load_codec(folder, backbone=tiny_backbone(), exact=MERGED, keep_plain=True)
+    return load_codec(folder, backbone=tiny_backbone(), verifying=MERGED, keep_plain=True)
 
 
 def test_both_adapters_compute_what_they_do_apart(merged, trained):
@@ -53,7 +53,7 @@ def test_what_was_verified_one_way_is_recalled_the_other(merged, trained, size):
 
 
 def test_merged_layers_are_the_backbones_own_and_hold_its_dtype(folder):
-    codec = load_codec(folder, backbone=tiny_backbone(precision="bf16"), exact=ExactConfig.of("bf16"))
+    codec = load_codec(folder, backbone=tiny_backbone(precision="bf16"), verifying=VerifyConfig.of("bf16"))
     assert codec.wrapped is None
     assert not any(isinstance(module, BaseTunerLayer) for module in codec.backbone.model.modules())
     assert {weight.dtype for weight in codec.backbone.model.parameters()} == {torch.bfloat16}
@@ -63,12 +63,12 @@ def test_the_plain_backbone_is_there_where_it_was_kept(merged, folder):
     ids, own = torch.arange(3, 30)[None], tiny_backbone().model
     with merged.plain():
         assert torch.equal(merged.backbone.model(ids).logits, own(ids).logits)
-    lean = load_codec(folder, backbone=tiny_backbone(), exact=MERGED)
+    lean = load_codec(folder, backbone=tiny_backbone(), verifying=MERGED)
     with pytest.raises(KeyError, match="plain"), lean.plain():
         pass
 
 
 def test_merged_adapters_are_not_saved(merged, tmp_path):
-    with pytest.raises(ValueError, match="merged with its backbone; load it without `exact`"):
+    with pytest.raises(ValueError, match="merged with its backbone; load it without `verifying`"):
         save_codec(merged, tmp_path / "codec")
     assert not list(tmp_path.iterdir())

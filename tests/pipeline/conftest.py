@@ -14,11 +14,11 @@ def one_thread():
 @pytest.fixture(scope="session")
 def codec(tiny_codec_folder):
     """The tiny codec, loaded once. Tests may not change it."""
-    from works import EXACT
+    from works import VERIFYING
 
     from model.codec_io import load_codec
 
-    return load_codec(tiny_codec_folder, exact=EXACT, device="cpu")
+    return load_codec(tiny_codec_folder, verifying=VERIFYING, device="cpu")
 
 
 @pytest.fixture

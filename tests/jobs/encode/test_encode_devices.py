@@ -9,7 +9,7 @@ import pytest
 from jobs.cluster.session import Cluster, Session
 from jobs.encode.request import EncodeJob, encode_options, wants_gpus
 from jobs.settings import EncodeSettings
-from model.config import CodecConfig, ExactConfig
+from model.config import CodecConfig, VerifyConfig
 from pipeline.corpus.documents import Columns
 
 LAPTOP, WORKSTATION = Cluster(0, 8, True), Cluster(2, 8, True)
@@ -56,7 +56,7 @@ def on_cpus(cluster, free: int, monkeypatch, **settings) -> tuple[int, int]:
     monkeypatch.setattr("jobs.encode.request.find_weights", lambda name: SimpleNamespace(size=700_000_000))
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
     job = EncodeJob(("c",), "b", Columns(), EncodeSettings(**settings), CodecConfig(), backbone="some/model")
-    options = encode_options(job, "b", "codec", Columns(), ExactConfig.of("fp32"), cluster, gpus=False)
+    options = encode_options(job, "b", "codec", Columns(), VerifyConfig.of("fp32"), cluster, gpus=False)
     return options.actors, options.threads
 
 

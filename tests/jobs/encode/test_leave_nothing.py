@@ -12,7 +12,7 @@ import pytest
 from works import jsonl
 
 from jobs.cluster.session import Session
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.bank.create import CODEC
@@ -29,7 +29,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def identity(tiny_codec_folder):
-    return codec_identity(tiny_codec_folder, ExactConfig.of("fp32"))
+    return codec_identity(tiny_codec_folder, VerifyConfig.of("fp32"))
 
 
 @pytest.fixture

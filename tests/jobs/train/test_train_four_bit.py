@@ -12,7 +12,7 @@ from runs import invoke, losses, passages, sets
 from jobs.train.run_folder import RunFolder
 from model.bytes_tokenizer import bytes_tokenizer
 from model.codec_io import load_codec
-from model.config import ExactConfig
+from model.config import VerifyConfig
 from model.memory import StoredMemory
 from model.tiny import tiny_model
 
@@ -58,5 +58,5 @@ def test_its_codec_loads_in_4_bits_and_recalls_exactly(run):
         for ids, m in zip(chunks, codec.memorise(chunks), strict=True)
     ]
     assert all(recalled.exact for recalled in codec.recall(rows))
-    bank = load_codec(run / "codec", device="cpu", exact=ExactConfig("fp32", 0.05, merged=True))
+    bank = load_codec(run / "codec", device="cpu", verifying=VerifyConfig("fp32", 0.05, merged=True))
     assert bank.merged is None and bank.wrapped is not None  # 4-bit weights take no sum

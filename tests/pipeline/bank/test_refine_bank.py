@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from works import EXACT, chunk_table
+from works import VERIFYING, chunk_table
 
 from model.config import RefineConfig
 from pipeline import schema
@@ -31,7 +31,7 @@ def add_unit(bank, codec, unit_id, texts, **options):
 
 @pytest.fixture
 def bank(tmp_path, codec, tiny_codec_folder):
-    bank = Bank.create(tmp_path / "bank", codec_identity(tiny_codec_folder, EXACT))
+    bank = Bank.create(tmp_path / "bank", codec_identity(tiny_codec_folder, VERIFYING))
     add_unit(bank, codec, "u1", TEXTS)
     add_unit(bank, codec, "u2", OTHERS)
     return bank

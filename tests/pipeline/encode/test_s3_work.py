@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from object_store import KEY, SECRET
-from works import ARTICLES, EXACT, jsonl
+from works import ARTICLES, VERIFYING, jsonl
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
@@ -32,9 +32,9 @@ class S3Works:
 
     def __init__(self, place, plan, codec):
         self.plan = plan
-        self.bank = Bank.create(f"s3://{place}/bank", codec_identity(codec, EXACT), codec=codec)
+        self.bank = Bank.create(f"s3://{place}/bank", codec_identity(codec, VERIFYING), codec=codec)
         self.options = EncodeOptions(
-            bank=self.bank.folder.uri, codec=self.bank.codec_path, exact=EXACT, columns=plan.columns
+            bank=self.bank.folder.uri, codec=self.bank.codec_path, verifying=VERIFYING, columns=plan.columns
         )
         self.reader, self.encoder = ReadWork(self.options), EncodeWork(self.options, Ledger(), worker="me")
 
@@ -61,7 +61,7 @@ def test_workers_fetch_the_codec_once_into_the_cache(works, proxy, tiny_codec_fo
     with proxy.counting() as requests:
         folder = local_codec(works.bank.codec_path)
     assert {request.path.rsplit("/", 1)[-1].split("?")[0] for request in requests} == {"codec.json"}
-    assert codec_identity(folder, EXACT) == codec_identity(tiny_codec_folder, EXACT)
+    assert codec_identity(folder, VERIFYING) == codec_identity(tiny_codec_folder, VERIFYING)
 
 
 def test_a_codec_that_is_torn_on_the_store_is_refused(place, object_store, works, monkeypatch, tmp_path):
