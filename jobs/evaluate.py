@@ -83,7 +83,7 @@ def _print(name: str, found: Reconstruction, *, as_json: bool) -> None:
         [
             ("set", f"{name}: {found.chunks} chunks, {found.tokens:,} tokens"),
             ("F1", f"{found.nf4.f1:.4f} (dense {found.dense.f1:.4f})"),
-            ("exact", f"{share(found.nf4.exact)} of chunks come back whole (dense {share(found.dense.exact)})"),
+            ("whole", f"{share(found.nf4.whole)} of chunks come back whole (dense {share(found.dense.whole)})"),
             ("names", f"{share(found.nf4.names_and_numbers)} of capitalised words and numbers come back"),
             ("fidelity", f"{share(found.fidelity)} of positions right, {share(found.plain)} without latents"),
             ("patch", f"{found.patch_bytes:.0f} bytes (median), {share(found.forced)} of positions forced"),

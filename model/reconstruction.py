@@ -30,7 +30,7 @@ class Decoded:
     """Texts that greedy decoding gives, against the texts that were encoded. Shares from 0 to 1."""
 
     f1: float  # mean over chunks, as the paper counts it
-    exact: float  # share of chunks that come back whole, and end where the text ends
+    whole: float  # share of chunks that come back whole, and end where the text ends
     names_and_numbers: float  # share of capitalised words and of words with digits that come back, mean over chunks
     tokens: float  # share of positions with the right token
 
@@ -77,7 +77,7 @@ class _Compared:
     """One chunk, decoded one way."""
 
     f1: float
-    exact: bool
+    whole: bool
     names_and_numbers: float | None  # None where the text has none
     right: int  # positions
 
@@ -132,7 +132,7 @@ def _compared(codec: Codec, ids: np.ndarray, found: np.ndarray) -> _Compared:
     shared = (telling & Counter(TELLING.findall(decoded))).total()
     return _Compared(
         f1=word_f1(text, decoded),
-        exact=bool(np.array_equal(ids, found)),
+        whole=bool(np.array_equal(ids, found)),
         names_and_numbers=shared / telling.total() if telling else None,
         right=int((ids[: len(found)] == found[: len(ids)]).sum()),
     )
@@ -142,7 +142,7 @@ def _decoded(compared: Sequence[_Compared], tokens: int) -> Decoded:
     telling = [each.names_and_numbers for each in compared if each.names_and_numbers is not None]
     return Decoded(
         f1=statistics.fmean(each.f1 for each in compared),
-        exact=statistics.fmean(each.exact for each in compared),
+        whole=statistics.fmean(each.whole for each in compared),
         names_and_numbers=statistics.fmean(telling) if telling else 1.0,
         tokens=sum(each.right for each in compared) / tokens,
     )

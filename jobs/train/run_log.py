@@ -47,14 +47,14 @@ class RunLog:
     def end_of_substage(self, place: Place, samples: Sequence[Sample], *, by: str) -> None:
         """`by`: what ended it, the plateau rule or the cap."""
         where = {"step": place.step - 1, "at_end": place.step, "stage": place.stage, "substage": place.substage}
-        exact = sum(sample.exact for sample in samples)
+        whole = sum(sample.whole for sample in samples)
         self.metrics.write(
             {"event": "end", **where, "steps": place.substage_step, "by": by, "held_out_loss": place.best,
-             "samples_exact": exact, "samples": len(samples)}
+             "samples_whole": whole, "samples": len(samples)}
         )  # fmt: skip
         with self.run.samples.open("a") as file:
             for sample in samples:
-                row = where | {"exact": sample.exact, "source": sample.source, "written": sample.written}
+                row = where | {"whole": sample.whole, "source": sample.source, "written": sample.written}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         draw(self.run)
 

@@ -25,7 +25,7 @@ class Sample:
 
     source: str
     written: str
-    exact: bool  # every token, and the end where it belongs
+    whole: bool  # every token, and the end where it belongs
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ]
     if s.fidelity is not None:
         rows += [
-            ("latents", f"{share(s.fidelity)} of positions right, {share(s.exact)} of chunks at every position"),
+            ("latents", f"{share(s.fidelity)} of positions right, {share(s.whole)} of chunks at every position"),
             ("recall", _recall(s)),
             ("carried", f"{share(s.carried)} by latents, the rest by patches and raw ids "
                         f"({s.patch_bytes:.0f} bytes a chunk)"),

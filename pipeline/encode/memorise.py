@@ -123,7 +123,7 @@ class Memoriser:
             carried = self.codec.patches.unpack(patch.as_py()).carried(len(chunk))
             self._numbers["verified"] += 1
             self._numbers["fidelity"] += fidelity.as_py()
-            self._numbers["all_right"] += fidelity.as_py() == 1.0
+            self._numbers["whole"] += fidelity.as_py() == 1.0
             self._numbers["carried"] += carried
             self._numbers["patch_bytes"] += len(patch.as_py())
 

@@ -66,7 +66,7 @@ class Summary:
     padding: float | None  # share of the computed text positions
     bytes_per_chunk: float | None  # in the bank, all columns
     fidelity: float | None  # mean share of positions that greedy decoding gets right
-    exact: float | None  # share of chunks whose latents alone get every position right
+    whole: float | None  # share of chunks whose latents alone get every position right
     carried: float | None  # mean share of positions that the latents decide; patches and raw ids do the rest
     patch_bytes: float | None  # mean
     recalled: int  # rows that encoders recalled, as a sample
@@ -115,7 +115,7 @@ def summarise(
         padding=tally.mean("padding", "positions"),
         bytes_per_chunk=tally.bytes / tally.chunks if tally.chunks else None,
         fidelity=tally.mean("fidelity", "verified"),
-        exact=tally.mean("all_right", "verified"),
+        whole=tally.mean("whole", "verified"),
         carried=tally.mean("carried", "verified"),
         patch_bytes=tally.mean("patch_bytes", "verified"),
         recalled=tally.numbers["recalled"],

@@ -21,7 +21,7 @@ def test_each_different_passage_counts_once_and_short_ones_are_left_out(nextmem,
     ran = nextmem("evaluate", tiny_codec_folder, "--data", passages, "--min-tokens", 16, "--out", out, "--json")
     (record,) = ran.records
     assert ran.code == 0 and (record["set"], record["chunks"]) == ("geese", 2)
-    assert record["tokens"] == 64 and record["nf4"]["exact"] == 0.0 and record["raw"] == 1.0
+    assert record["tokens"] == 64 and record["nf4"]["whole"] == 0.0 and record["raw"] == 1.0
     assert json.loads(out.read_text())["sets"]["geese"]["patch_bytes"] == record["patch_bytes"] > 16
 
 

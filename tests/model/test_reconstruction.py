@@ -43,7 +43,7 @@ def test_a_draft_that_runs_on_past_its_text_is_not_whole(trained, known):
     latents_BKD = trained.encode(*trained.pad(known))
     drafts = trained.draft(latents_BKD, [len(chunk) for chunk in known])
     cut = [np.array_equal(draft[: len(chunk)], chunk) for draft, chunk in zip(drafts, known, strict=True)]
-    assert any(cut) and found.dense.exact == found.nf4.exact == 0.0
+    assert any(cut) and found.dense.whole == found.nf4.whole == 0.0
     assert found.nf4.tokens > 0.5
 
 
@@ -58,7 +58,7 @@ def test_a_draft_ends_where_the_decoder_ends_it(trained, known, monkeypatch):
 
 def test_latents_that_carry_nothing_give_nothing_back(untrained):
     found = reconstruct(untrained, random_chunks(untrained, [16, 9, 16]))
-    assert found.nf4.exact == found.dense.exact == 0.0
+    assert found.nf4.whole == found.dense.whole == 0.0
     assert found.raw == found.forced == 1.0
     assert found.patch_bytes >= 9
 
@@ -72,4 +72,4 @@ def test_the_order_of_chunks_changes_nothing(trained, known):
     there, back = (reconstruct(trained, chunks) for chunks in (known, known[::-1]))
     assert there.nf4.f1 == pytest.approx(back.nf4.f1) and there.patch_bytes == back.patch_bytes
     assert there.fidelity == pytest.approx(back.fidelity, abs=1e-6)
-    assert isinstance(there.nf4.exact, float) and np.isfinite(there.plain)
+    assert isinstance(there.nf4.whole, float) and np.isfinite(there.plain)

@@ -11,7 +11,7 @@ from pipeline.bank.unit_file import WrittenFile
 from pipeline.encode.outcome import Failure, Outcome
 from pipeline.encode.summary import Tally, summarise
 
-VERIFIED = {"verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "patch_bytes": 40}
+VERIFIED = {"verified": 4, "fidelity": 3.0, "whole": 1, "carried": 2.0, "patch_bytes": 40}
 RECALLED = {"recalled": 16, "recalled_exactly": 16}
 
 

@@ -95,7 +95,7 @@ def test_every_article_is_encoded_and_counted(first):
 def test_nothing_but_json_is_printed(first):
     _, (_, summary, stderr) = first
     assert stderr == ""
-    assert {"event", "bank", "chunks", "tokens", "tokens_per_second", "fidelity", "exact"} <= set(summary)
+    assert {"event", "bank", "chunks", "tokens", "tokens_per_second", "fidelity", "whole"} <= set(summary)
 
 
 def test_a_second_run_encodes_nothing(grown, first):

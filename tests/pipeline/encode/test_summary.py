@@ -12,7 +12,7 @@ from pipeline.encode.summary import Tally, summarise
 NUMBERS = {
     "seconds": 2.0, "encode_seconds": 1.0, "limit": 100.0, "encode_flop": 40.0, "positions": 10, "padding": 1,
     "recalled": 2, "recalled_exactly": 1,
-    "verified": 4, "fidelity": 3.0, "all_right": 1, "carried": 2.0, "patch_bytes": 40,
+    "verified": 4, "fidelity": 3.0, "whole": 1, "carried": 2.0, "patch_bytes": 40,
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_counts_and_shares_are_over_all_outcomes():
     assert (s.units, s.documents, s.chunks, s.tokens, s.rejected) == (2, 4, 8, 1000, 1)
     assert (s.held, s.duplicates, s.replaced) == (3, 2, 1)
     assert (s.tokens_per_second, s.bytes_per_chunk) == (100.0, 250.0)
-    assert (s.fidelity, s.exact, s.carried, s.patch_bytes) == (0.75, 0.25, 0.5, 10.0)
+    assert (s.fidelity, s.whole, s.carried, s.patch_bytes) == (0.75, 0.25, 0.5, 10.0)
     assert (s.padding, s.share_of_limit) == (0.1, 0.4)
     assert (s.recalled, s.recalled_exactly) == (4, 2)
 
@@ -58,13 +58,13 @@ def test_failures_are_counted_and_named():
 def test_a_job_with_nothing_to_do_has_no_shares():
     s = summary(seconds=0.0)
     assert (s.chunks, s.tokens_per_second) == (0, 0.0)
-    assert {s.share_of_limit, s.padding, s.bytes_per_chunk, s.fidelity, s.exact, s.carried, s.patch_bytes} == {None}
+    assert {s.share_of_limit, s.padding, s.bytes_per_chunk, s.fidelity, s.whole, s.carried, s.patch_bytes} == {None}
     assert s.cost_per_billion_tokens is None
 
 
 def test_unverified_chunks_have_no_fidelity():
     s = summary(Outcome(receipt(), numbers={"seconds": 1.0, "encode_seconds": 1.0, "limit": 1.0, "positions": 4}))
-    assert (s.fidelity, s.exact, s.carried) == (None, None, None)
+    assert (s.fidelity, s.whole, s.carried) == (None, None, None)
 
 
 @pytest.mark.parametrize("price, cost", [(None, None), (3.6, 20_000.0)])
