@@ -6,13 +6,13 @@ import asyncio
 import sys
 import time
 
-from jobs.cluster.job_server import Job, JobServer
+from jobs.cluster.job_server import JobServer, SubmittedJob
 from jobs.output import emit
 
 RETRIES, PAUSE = 30, 2.0  # connections lost in a row; seconds between them: a forwarded port or a head comes back
 
 
-def follow(server: JobServer, job_id: str, *, as_json: bool = False) -> Job:
+def follow(server: JobServer, job_id: str, *, as_json: bool = False) -> SubmittedJob:
     """Print the log to stdout, to the end of the job. Raises ConnectionError where the cluster stays away."""
     log, lost = _Log(server, job_id, as_json), 0
     while True:

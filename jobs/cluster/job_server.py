@@ -23,7 +23,7 @@ COMMAND = "nextmem"  # the metadata field that holds the submitted command
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SubmittedJob:
     """A submitted command on the cluster."""
 
     id: str
@@ -66,13 +66,13 @@ class JobServer:
                     raise
                 time.sleep(1)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[SubmittedJob]:
         """All submitted jobs that the cluster remembers, oldest first."""
         with self._plain():
             found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: job.started or 0)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> SubmittedJob:
         with self._plain(job_id):
             return _job(self._client.get_job_info(job_id))
 
@@ -166,8 +166,8 @@ def _client(address: str, token: Token | None) -> JobSubmissionClient:
     return JobSubmissionClient(address, headers=token.header() if token else None)
 
 
-def _job(details: JobDetails) -> Job:
-    return Job(
+def _job(details: JobDetails) -> SubmittedJob:
+    return SubmittedJob(
         id=details.submission_id or "",
         status=details.status.value,
         command=(details.metadata or {}).get(COMMAND) or details.entrypoint,

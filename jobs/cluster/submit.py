@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.cluster.job_server import Job, JobServer
+from jobs.cluster.job_server import JobServer, SubmittedJob
 from jobs.cluster.session import PASSED_ON, runtime_env
 from model.default_codec import UNTRAINED
 from model.refusal import Refusal, Taken
@@ -103,12 +103,12 @@ def _next_id(command: Command, server: JobServer) -> str:
     return f"{command.stem}-{1 + max((_number(job) for job in earlier), default=0)}"
 
 
-def _number(job: Job) -> int:
+def _number(job: SubmittedJob) -> int:
     last = job.id.rpartition("-")[2]
     return int(last) if last.isdigit() else 0
 
 
-def _under_way(job: Job) -> str:
+def _under_way(job: SubmittedJob) -> str:
     return (
         f"this command is {job.status.lower()} already as {job.id}: `nextmem logs {job.id} --follow` shows it, "
         f"`nextmem stop {job.id}` stops it"

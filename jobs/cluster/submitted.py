@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from jobs.cluster.follow import follow
-from jobs.cluster.job_server import Job, JobServer
+from jobs.cluster.job_server import JobServer, SubmittedJob
 from jobs.cluster.submit import Command, passed_on, require_cluster_paths, require_public, submit
 from jobs.output import emit
 from model.refusal import Unavailable
@@ -97,14 +97,14 @@ def _follow(server: JobServer, job_id: str, as_json: bool) -> int:
     return _exit_code(job)
 
 
-def _ending(job: Job) -> str:
+def _ending(job: SubmittedJob) -> str:
     again = "" if job.status == "SUCCEEDED" else "; the same command goes on where it stopped"
     # Ray's message repeats the end of the log, which has just been shown; without an exit code it is all there is
     reason = f": {job.message.splitlines()[0]}" if job.status == "FAILED" and job.exit_code is None else ""
     return f"{job.id} {job.status}{reason}{again}"
 
 
-def _exit_code(job: Job) -> int:
+def _exit_code(job: SubmittedJob) -> int:
     """The command's own; 1 where it had none, as when it was stopped or its node died."""
     return 0 if job.status == "SUCCEEDED" else job.exit_code if job.exit_code and job.exit_code > 0 else 1
 
@@ -113,12 +113,12 @@ def _hint(server: JobServer, verb: str, job_id: str) -> str:
     return f"nextmem {verb} {job_id} --address {server.address}"
 
 
-def _record(job: Job) -> dict:
+def _record(job: SubmittedJob) -> dict:
     return {"id": job.id, "status": job.status, "started": job.started, "ended": job.ended,
             "exit_code": job.exit_code, "command": job.command}  # fmt: skip
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _row(job: SubmittedJob) -> tuple[str, ...]:
     started = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M:%S") if job.started else "-"
     took = f"{(job.ended or time.time()) - job.started:.0f} s" if job.started else "-"
     return job.id, job.status, started, took, job.command
