@@ -13,7 +13,7 @@ from model.refusal import Refusal
 if TYPE_CHECKING:
     from jobs.encode.encode import EncodeResult
     from jobs.encode.progress import EncodeProgress
-    from jobs.encode.request import EncodeJob
+    from jobs.encode.request import EncodeRequest
 
 
 def encode(
@@ -49,7 +49,7 @@ def encode(
     """
     from jobs.encode.encode import run_encode
 
-    job = encode_job(
+    request = encode_request(
         corpus,
         bank,
         codec=codec,
@@ -66,10 +66,10 @@ def encode(
         pool=pool,
         **settings,
     )
-    return run_encode(job, on_progress=on_progress, say=say)
+    return run_encode(request, on_progress=on_progress, say=say)
 
 
-def encode_job(
+def encode_request(
     corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     bank: str | os.PathLike[str],
     *,
@@ -86,16 +86,16 @@ def encode_job(
     gpus: bool | None,
     pool: str | None,
     **settings: object,
-) -> EncodeJob:
+) -> EncodeRequest:
     """What `encode` asks for, as the job reads it."""
-    from jobs.encode.request import EncodeJob
+    from jobs.encode.request import EncodeRequest
     from pipeline.corpus.documents import Columns
 
     given = (corpus,) if isinstance(corpus, str | os.PathLike) else tuple(corpus)
     if refine and not verify:
         raise Refusal("refine needs verifying, which says where latents err: leave out verify=False")
     chosen, refining, config = replaced(settings, EncodeSettings(), RefineSettings(), CodecConfig())
-    return EncodeJob(
+    return EncodeRequest(
         corpus=tuple(os.fspath(path) for path in given),
         bank=os.fspath(bank),
         columns=Columns(text=text_column, id=id_column, carry=tuple(columns)),

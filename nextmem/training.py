@@ -36,10 +36,10 @@ def train(
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
     exist.
     """
-    from jobs.train.train import TrainJob, run_train
+    from jobs.train.train import TrainRequest, run_train
 
     given = (data,) if isinstance(data, str | os.PathLike) else tuple(data)
-    job = TrainJob(
+    request = TrainRequest(
         run=os.fspath(run),
         data=tuple(os.fspath(path) for path in given),
         backbone=backbone,
@@ -54,4 +54,4 @@ def train(
         change=change,
         export=None if export is None else os.fspath(export),
     )
-    return run_train(job, on_progress=on_progress, say=say)
+    return run_train(request, on_progress=on_progress, say=say)

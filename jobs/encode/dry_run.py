@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 
 from jobs.cluster.session import this_machine
-from jobs.encode.planning import plan_job
-from jobs.encode.request import EncodeJob, bank_work, codec_folder, encode_options, existing_bank, wants_gpus
+from jobs.encode.planning import plan_request
+from jobs.encode.request import EncodeRequest, bank_work, codec_folder, encode_options, existing_bank, wants_gpus
 from jobs.output import duration
 from model.codec_folder import read_settings
 from pipeline.bank.bank import Bank
@@ -59,32 +59,32 @@ class Rate:
     source: str
 
 
-def run_dry(job: EncodeJob) -> Estimate:
+def run_dry(request: EncodeRequest) -> Estimate:
     """Raises what `run_encode` raises before it encodes."""
-    uri, cluster = storage.absolute(job.bank), this_machine()
-    gpus = wants_gpus(job, cluster)
-    folder, verifying = codec_folder(job, uri, gpus=gpus)
+    uri, cluster = storage.absolute(request.bank), this_machine()
+    gpus = wants_gpus(request, cluster)
+    folder, verifying = codec_folder(request, uri, gpus=gpus)
     bank = existing_bank(uri)
     with tempfile.TemporaryDirectory(prefix="nextmem-") as scratch:
-        plan = plan_job(job, uri, folder, gpus=gpus, scratch=scratch)
-        work = _work(plan, bank, job)
-        options = encode_options(job, uri, folder, plan.columns, verifying, cluster, gpus=gpus)
+        plan = plan_request(request, uri, folder, gpus=gpus, scratch=scratch)
+        work = _work(plan, bank, request)
+        options = encode_options(request, uri, folder, plan.columns, verifying, cluster, gpus=gpus)
         sample = take_sample(work, options)
-        rate = _rate(job, bank, sample, options)
-        return _estimate(job, bank, plan, work, sample, options, rate)
+        rate = _rate(request, bank, sample, options)
+        return _estimate(request, bank, plan, work, sample, options, rate)
 
 
-def _work(plan: Plan, bank: Bank | None, job: EncodeJob) -> Work:
+def _work(plan: Plan, bank: Bank | None, request: EncodeRequest) -> Work:
     if bank is None:
         return plan.against()
     bank.require_metadata(plan.columns.fields)
-    return bank_work(plan, bank, retry_rejected=job.retry_rejected)
+    return bank_work(plan, bank, retry_rejected=request.retry_rejected)
 
 
-def _rate(job: EncodeJob, bank: Bank | None, sample: UnitSample, options: EncodeOptions) -> Rate:
+def _rate(request: EncodeRequest, bank: Bank | None, sample: UnitSample, options: EncodeOptions) -> Rate:
     """Who says it: the command line, else the bank's last run, else a trial on this machine."""
-    if job.settings.chunks_per_second is not None:
-        return Rate(job.settings.chunks_per_second, "as given")
+    if request.settings.chunks_per_second is not None:
+        return Rate(request.settings.chunks_per_second, "as given")
     for run in job_records(bank.folder) if bank is not None else ():
         if run.kind == "encode" and run.encoded >= RUN_CHUNKS and run.chunks_per_second:
             how = (
@@ -100,7 +100,7 @@ def _rate(job: EncodeJob, bank: Bank | None, sample: UnitSample, options: Encode
 
 
 def _estimate(
-    job: EncodeJob,
+    request: EncodeRequest,
     bank: Bank | None,
     plan: Plan,
     work: Work,
@@ -108,7 +108,7 @@ def _estimate(
     options: EncodeOptions,
     rate: Rate,
 ) -> Estimate:
-    counts, price = work.counts, job.settings.price_per_hour
+    counts, price = work.counts, request.settings.price_per_hour
     chunks = sample.scaled(sample.chunks.num_rows, counts.chunks)
     workers = max(1, min(options.actors, counts.units))
     hours = chunks / rate.chunks_per_second / 3600 if rate.chunks_per_second else None

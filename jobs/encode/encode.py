@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from jobs.cluster.session import Cluster, Session
 from jobs.encode.planning import prepare
 from jobs.encode.progress import EncodeProgress
-from jobs.encode.request import EncodeJob
+from jobs.encode.request import EncodeRequest
 from jobs.encode.watch import Watch
 from jobs.settings import EncodeSettings
 from pipeline.bank.bank import PLAN, Bank
@@ -42,7 +42,7 @@ class EncodeResult:
 
 
 def run_encode(
-    job: EncodeJob,
+    request: EncodeRequest,
     *,
     on_progress: Callable[[EncodeProgress], object] | None = None,
     say: Callable[[str], object] = lambda line: None,
@@ -53,18 +53,18 @@ def run_encode(
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, KeyboardInterrupt after committing.
     """
     started = time.monotonic()
-    uri, settings = storage.absolute(job.bank), job.settings
+    uri, settings = storage.absolute(request.bank), request.settings
     tally = Tally()
     with (
-        Session(job.pool, metrics_port=settings.metrics_port) as session,
+        Session(request.pool, metrics_port=settings.metrics_port) as session,
         Watch(uri, log_file=settings.log_file) as watch,
     ):
-        prepared = prepare(job, uri, session)
+        prepared = prepare(request, uri, session)
         bank, work = prepared.bank, prepared.work
         watch.planned(bank, work.counts)
         began = time.monotonic()
         if work.counts.units:
-            options = prepared.options(job, session.start())
+            options = prepared.options(request, session.start())
             if awaited := _awaited(options, prepared.cluster):
                 say(awaited)
             began = _encode(bank, work, options, settings, tally, watch, on_progress or (lambda now: None))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs.cluster.session import Cluster, Session
 from jobs.encode.request import (
-    EncodeJob,
+    EncodeRequest,
     absolute,
     bank_work,
     codec_folder,
@@ -37,42 +37,42 @@ class Prepared:
     gpus: bool  # whether each encoder gets one
     cluster: Cluster  # as it was seen before Ray was needed
 
-    def options(self, job: EncodeJob, cluster: Cluster) -> EncodeOptions:
+    def options(self, request: EncodeRequest, cluster: Cluster) -> EncodeOptions:
         """What the workers are told, on the cluster that has started."""
-        bank, columns = self.bank, self.plan.columns
-        return encode_options(job, bank.folder.uri, bank.codec_path, columns, self.verifying, cluster, gpus=self.gpus)
+        uri, codec, columns = self.bank.folder.uri, self.bank.codec_path, self.plan.columns
+        return encode_options(request, uri, codec, columns, self.verifying, cluster, gpus=self.gpus)
 
 
-def prepare(job: EncodeJob, uri: str, session: Session) -> Prepared:
+def prepare(request: EncodeRequest, uri: str, session: Session) -> Prepared:
     """Plan the corpus, and make the bank where there is none: a refusal, or a Ray that does not start, leaves none.
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend.
     """
     cluster = session.look()
-    gpus = wants_gpus(job, cluster)
-    codec, verifying = codec_folder(job, uri, gpus=gpus)
+    gpus = wants_gpus(request, cluster)
+    codec, verifying = codec_folder(request, uri, gpus=gpus)
     identity = codec_identity(codec, verifying)
     with leaving_nothing(Folder(uri), PLAN):
-        plan = plan_job(job, uri, codec, gpus=gpus)
+        plan = plan_request(request, uri, codec, gpus=gpus)
         if existing_bank(uri) is None:
             require_room(Folder(uri), plan.columns.fields)
             session.start()
         bank = _bank(uri, codec, identity, plan)
-    if job.refine:
+    if request.refine:
         bank.add_columns()
-    work = bank_work(plan, bank, retry_rejected=job.retry_rejected)
+    work = bank_work(plan, bank, retry_rejected=request.retry_rejected)
     return Prepared(bank, plan, work, verifying, gpus, cluster)
 
 
-def plan_job(job: EncodeJob, uri: str, codec: str, *, gpus: bool, scratch: str | None = None) -> Plan:
-    """The job's corpus as work units; what planning notes lies in the bank, or all in the folder `scratch`."""
+def plan_request(request: EncodeRequest, uri: str, codec: str, *, gpus: bool, scratch: str | None = None) -> Plan:
+    """The request's corpus as work units; what planning notes lies in the bank, or all in the folder `scratch`."""
     return plan_corpus(
-        [absolute(argument) for argument in job.corpus],
-        job.columns,
-        unit_chunks=unit_chunks(job, codec, gpus=gpus),
+        [absolute(argument) for argument in request.corpus],
+        request.columns,
+        unit_chunks=unit_chunks(request, codec, gpus=gpus),
         folder=storage.join(uri, PLAN),
         scratch=scratch,
-        by_content=job.settings.check == "content",
+        by_content=request.settings.check == "content",
     )
 
 

@@ -1,4 +1,4 @@
-"""What an encode command asks for, and what that means: which codec, which devices, how large a unit."""
+"""What an encode job is asked for, and what that means: which codec, which devices, how large a unit."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ REFINED_CHUNKS = 4  # times fewer chunks a unit: a refined one costs tens of enc
 
 
 @dataclass(frozen=True, slots=True)
-class EncodeJob:
-    """What the command line asked for."""
+class EncodeRequest:
+    """What a person asks for, on the command line or from Python."""
 
     corpus: tuple[str, ...]
     bank: str
@@ -53,7 +53,7 @@ class EncodeJob:
     refine: RefineConfig | None = None
 
 
-def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, VerifyConfig]:
+def codec_folder(request: EncodeRequest, uri: str, *, gpus: bool) -> tuple[str, VerifyConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
 
     An existing bank fixes precision, margin and merging too: its rows must all recall alike.
@@ -61,20 +61,20 @@ def codec_folder(job: EncodeJob, uri: str, *, gpus: bool) -> tuple[str, VerifyCo
     bank = existing_bank(uri)
     if bank is not None:
         verifying = verify_config(bank.identity)
-        if job.codec is not None:
-            bank.require(codec_identity(_asked(job, verifying), verifying))
+        if request.codec is not None:
+            bank.require(codec_identity(_asked(request, verifying), verifying))
         return local_codec(bank.codec_path), verifying
-    verifying = VerifyConfig.of(_precision(job, gpus=gpus))
-    margin = verifying.margin if job.settings.margin is None else job.settings.margin
-    verifying = VerifyConfig(verifying.precision, margin, merged=job.settings.merged)
-    return _asked(job, verifying), verifying
+    verifying = VerifyConfig.of(_precision(request, gpus=gpus))
+    margin = verifying.margin if request.settings.margin is None else request.settings.margin
+    verifying = VerifyConfig(verifying.precision, margin, merged=request.settings.merged)
+    return _asked(request, verifying), verifying
 
 
-def _asked(job: EncodeJob, verifying: VerifyConfig) -> str:
-    if job.codec not in (None, UNTRAINED):
-        return local_codec(job.codec)
-    make = default_codec_folder if job.codec is None else untrained_codec_folder
-    return str(make(job.backbone or EMBEDDED, job.config, precision=verifying.precision).absolute())
+def _asked(request: EncodeRequest, verifying: VerifyConfig) -> str:
+    if request.codec not in (None, UNTRAINED):
+        return local_codec(request.codec)
+    make = default_codec_folder if request.codec is None else untrained_codec_folder
+    return str(make(request.backbone or EMBEDDED, request.config, precision=verifying.precision).absolute())
 
 
 def existing_bank(uri: str) -> Bank | None:
@@ -84,27 +84,27 @@ def existing_bank(uri: str) -> Bank | None:
         return None
 
 
-def wants_gpus(job: EncodeJob, cluster: Cluster) -> bool:
+def wants_gpus(request: EncodeRequest, cluster: Cluster) -> bool:
     """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
     they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
-    if job.gpus is None and not cluster.is_local and not cluster.gpus:
+    if request.gpus is None and not cluster.is_local and not cluster.gpus:
         raise Refusal(
             "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
         )
-    if job.gpus and not cluster.gpus and cluster.is_local:
+    if request.gpus and not cluster.gpus and cluster.is_local:
         raise Refusal("--gpus: this machine has no GPU that may be used")
-    if job.gpus and not cluster.gpus and not job.actors:
+    if request.gpus and not cluster.gpus and not request.actors:
         raise Refusal("--gpus: the cluster has no GPU up now, so say with --actors N how many to wait for")
-    return cluster.gpus > 0 if job.gpus is None else job.gpus
+    return cluster.gpus > 0 if request.gpus is None else request.gpus
 
 
-def unit_chunks(job: EncodeJob, codec: str, *, gpus: bool) -> int:
+def unit_chunks(request: EncodeRequest, codec: str, *, gpus: bool) -> int:
     """Seconds of work, and at most 128 MB of rows."""
     settings = read_settings(codec)
     row_bytes = settings["hidden_width"] * settings["config"]["num_latents"] // 2 + 8 * settings["embedding_width"]
-    usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(job, gpus=gpus)]
-    usual //= REFINED_CHUNKS if job.refine else 1
-    wanted = job.settings.unit_chunks or usual
+    usual = UNIT_CHUNKS if gpus else UNIT_CHUNKS_ON_A_CPU[_precision(request, gpus=gpus)]
+    usual //= REFINED_CHUNKS if request.refine else 1
+    wanted = request.settings.unit_chunks or usual
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
 
 
@@ -124,25 +124,32 @@ def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
 
 
 def encode_options(
-    job: EncodeJob, bank: str, codec: str, columns: Columns, verifying: VerifyConfig, cluster: Cluster, *, gpus: bool
+    request: EncodeRequest,
+    bank: str,
+    codec: str,
+    columns: Columns,
+    verifying: VerifyConfig,
+    cluster: Cluster,
+    *,
+    gpus: bool,
 ) -> EncodeOptions:
     """What the workers are told. `columns` is the plan's."""
-    actors = job.actors or (cluster.gpus if gpus else _cpu_actors(job, codec, cluster))
+    actors = request.actors or (cluster.gpus if gpus else _cpu_actors(request, codec, cluster))
     return EncodeOptions(
         bank=bank,
         codec=codec,
         verifying=verifying,
         columns=columns,
-        backbone=_named_backbone(job.backbone),
-        keep_text=job.keep_text,
-        verify=job.verify,
-        refine=job.refine,
-        batch_size=job.settings.batch_size,
-        draft_rows=job.settings.draft_rows,
+        backbone=_named_backbone(request.backbone),
+        keep_text=request.keep_text,
+        verify=request.verify,
+        refine=request.refine,
+        batch_size=request.settings.batch_size,
+        draft_rows=request.settings.draft_rows,
         actors=actors,
-        threads=job.settings.threads or max(1, cluster.cores // actors),
+        threads=request.settings.threads or max(1, cluster.cores // actors),
         gpus=gpus,
-        pool=job.pool,
+        pool=request.pool,
     )
 
 
@@ -151,20 +158,20 @@ def absolute(argument: str) -> str:
     return argument if argument.startswith("hf:") else storage.absolute(argument)
 
 
-def _cpu_actors(job: EncodeJob, codec: str, cluster: Cluster) -> int:
+def _cpu_actors(request: EncodeRequest, codec: str, cluster: Cluster) -> int:
     """One actor a core, as far as memory goes: each holds the backbone's weights (docs/decisions.md)."""
-    threads = job.settings.threads
+    threads = request.settings.threads
     if not threads and not cluster.is_local:
         threads = CORES_AN_ACTOR
     if not threads:
-        weights = find_weights(job.backbone or read_settings(codec)["backbone"]).size
+        weights = find_weights(request.backbone or read_settings(codec)["backbone"]).size
         fit = max(1, psutil.virtual_memory().available // (PROCESS_BYTES + WEIGHTS_COPIES * weights))
         threads = math.ceil(cluster.cores / fit)
     return max(1, cluster.cores // threads)
 
 
-def _precision(job: EncodeJob, *, gpus: bool) -> str:
-    asked = job.settings.precision
+def _precision(request: EncodeRequest, *, gpus: bool) -> str:
+    asked = request.settings.precision
     return default_precision(_device(gpus)) if asked == "auto" else asked
 
 

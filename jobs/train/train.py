@@ -30,8 +30,8 @@ MAY_DIFFER = (  # from the codec of --init: what its weights do not depend on, a
 
 
 @dataclass(frozen=True, slots=True)
-class TrainJob:
-    """What the command line asked for. None: what the run folder holds, else the default."""
+class TrainRequest:
+    """What a person asks for, on the command line or from Python. None: what the run folder holds, else the default."""
 
     run: str
     data: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class TrainJob:
 
 
 def run_train(
-    job: TrainJob,
+    request: TrainRequest,
     *,
     on_progress: Callable[[dict], object] | None = None,
     say: Callable[[str], object] = lambda line: None,
@@ -60,64 +60,67 @@ def run_train(
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend.
     """
-    for path in (job.run, *job.data, job.init or "", job.export or ""):
+    for path in (request.run, *request.data, request.init or "", request.export or ""):
         if "://" in path:
             raise Refusal(f"{path}: training reads and writes folders; copy it to one, or mount the store")
-    if job.use_ray and job.export is None:
+    if request.use_ray and request.export is None:
         from jobs.cluster.session import require_reachable
 
         require_reachable()  # before there is a run: a cluster that is gone leaves none
-    run = RunFolder(job.run)
-    if job.export is not None:
-        _export(job, run, say)
-        return Path(job.export)
-    settings = _asked(job, run.settings(), run.path)
-    run.check(settings, change=job.change)
+    run = RunFolder(request.run)
+    if request.export is not None:
+        _export(request, run, say)
+        return Path(request.export)
+    settings = _asked(request, run.settings(), run.path)
+    run.check(settings, change=request.change)
     if run.codec.exists():
         say(f"{run.path} is trained to its end; its codec is {run.codec}. Name a new folder to train another.")
         return run.codec
     with run.kept_if_begun():
-        if _data_wanted(run, job.change):
+        if _data_wanted(run, request.change):
             _prepare(run, settings, say)
-        run.adopt(settings, change=job.change)
-        return _trained(job, run, on_progress or (lambda row: None), say)
+        run.adopt(settings, change=request.change)
+        return _trained(request, run, on_progress or (lambda row: None), say)
 
 
 def _trained(
-    job: TrainJob, run: RunFolder, observe: Callable[[dict], object], say: Callable[[str], object]
+    request: TrainRequest, run: RunFolder, observe: Callable[[dict], object], say: Callable[[str], object]
 ) -> Path | None:
-    deadline = None if job.minutes is None else time.time() + 60 * job.minutes
+    deadline = None if request.minutes is None else time.time() + 60 * request.minutes
     run.error.unlink(missing_ok=True)
-    done = _with_ray(job, run, deadline, observe) if job.use_ray else _alone(job, run, deadline, observe, say)
+    if request.use_ray:
+        done = _with_ray(request, run, deadline, observe)
+    else:
+        done = _alone(request, run, deadline, observe, say)
     return run.codec if done else None
 
 
-def _export(job: TrainJob, run: RunFolder, say: Callable[[str], object]) -> None:
+def _export(request: TrainRequest, run: RunFolder, say: Callable[[str], object]) -> None:
     from jobs.train.loop import LoopOptions, run_loop
 
     if run.settings() is None or run.checkpoints(1).latest() is None:
         raise Refusal(f"{run.path} has no checkpoint to make a codec of; train there first")
-    if Path(job.export).exists():
-        raise Taken(f"{job.export} exists already; name a new folder for the codec")
-    device = "cuda" if job.gpus else "auto"
-    run_loop(LoopOptions(str(run.path), device, export=job.export), observe=lambda row: None, say=say)
+    if Path(request.export).exists():
+        raise Taken(f"{request.export} exists already; name a new folder for the codec")
+    device = "cuda" if request.gpus else "auto"
+    run_loop(LoopOptions(str(run.path), device, export=request.export), observe=lambda row: None, say=say)
 
 
-def _asked(job: TrainJob, held: RunSettings | None, path: Path) -> RunSettings:
+def _asked(request: TrainRequest, held: RunSettings | None, path: Path) -> RunSettings:
     """What the run is to be: the folder's settings or the defaults, with the command line's on top."""
-    if held is None and not job.data:
+    if held is None and not request.data:
         raise Refusal(f"{path} is no run yet: name its passages with --data")
-    init = _absolute(job.init) if job.init else held.init if held else None
+    init = _absolute(request.init) if request.init else held.init if held else None
     if held is None:
         start = read_settings(init) if init else None
         codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
-        backbone = job.backbone or (start["backbone"] if start else EMBEDDED)
+        backbone = request.backbone or (start["backbone"] if start else EMBEDDED)
         held = RunSettings(backbone, (), init, TrainConfig(), codec)
-    stages = {"stages": job.stages} if job.stages else {}
-    train, codec = replaced({**job.settings, **stages}, held.train, held.codec)
-    backbone = job.backbone or held.backbone
+    stages = {"stages": request.stages} if request.stages else {}
+    train, codec = replaced({**request.settings, **stages}, held.train, held.codec)
+    backbone = request.backbone or held.backbone
     backbone = _absolute(backbone) if Path(backbone).is_dir() else backbone
-    data = tuple(_absolute(path) for path in job.data) or held.data
+    data = tuple(_absolute(path) for path in request.data) or held.data
     asked = RunSettings(backbone, data, init, train, codec)
     _require_fit(asked)
     return asked
@@ -171,7 +174,7 @@ def _prepare(run: RunFolder, settings: RunSettings, say: Callable[[str], object]
 
 
 def _alone(
-    job: TrainJob,
+    request: TrainRequest,
     run: RunFolder,
     deadline: float | None,
     observe: Callable[[dict], object],
@@ -179,11 +182,11 @@ def _alone(
 ) -> bool:
     from jobs.train.loop import LoopOptions, run_loop
 
-    device = "cuda" if job.gpus else "auto"
+    device = "cuda" if request.gpus else "auto"
     return run_loop(LoopOptions(str(run.path), device, deadline), observe=observe, say=say)
 
 
-def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, observe: Callable[[dict], object]) -> bool:
+def _with_ray(request: TrainRequest, run: RunFolder, deadline: float | None, observe: Callable[[dict], object]) -> bool:
     """Ray's own records go to a folder of this launch alone: a torn one of an earlier launch would stop this one."""
     from jobs.cluster.session import Session
     from jobs.train.ray_training import fit
@@ -191,15 +194,15 @@ def _with_ray(job: TrainJob, run: RunFolder, deadline: float | None, observe: Ca
     scratch = run.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
     follower = _Follower(run, observe)
-    with Session(job.pool) as session:
+    with Session(request.pool) as session:
         cluster = session.start()
         follower.start()
         try:
             failure = fit(
-                {"folder": str(run.path), "deadline": deadline, "threads": max(1, cluster.cores // job.workers)},
-                workers=job.workers,
-                gpus=job.gpus,
-                pool=job.pool,
+                {"folder": str(run.path), "deadline": deadline, "threads": max(1, cluster.cores // request.workers)},
+                workers=request.workers,
+                gpus=request.gpus,
+                pool=request.pool,
                 name=uuid.uuid4().hex[:8],
                 storage=str(scratch),
                 max_failures=MAX_FAILURES,

@@ -82,9 +82,9 @@ def encode(
 def _dry(corpus: tuple[str, ...], bank: str, asked: dict, as_json: bool) -> None:
     from jobs.encode.dry_run import run_dry
     from nextmem.commands.report import print_estimate
-    from nextmem.encoding import encode_job
+    from nextmem.encoding import encode_request
 
-    print_estimate(run_dry(encode_job(corpus, bank, **asked)), as_json=as_json)
+    print_estimate(run_dry(encode_request(corpus, bank, **asked)), as_json=as_json)
 
 
 def _run(corpus: tuple[str, ...], bank: str, asked: dict, as_json: bool) -> None:

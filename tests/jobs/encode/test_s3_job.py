@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from object_store import KEY, SECRET
 
 from jobs.cluster.session import runtime_env
-from jobs.encode.encode import EncodeJob, run_encode
+from jobs.encode.encode import EncodeRequest, run_encode
 from jobs.settings import EncodeSettings
 from model.config import CodecConfig
 from nextmem.cli import main
@@ -139,9 +139,11 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_s
     assert encode(place, codec)[0] == 0
     put_corpus(object_store, place, list(TEXTS)[:4])
     settings = EncodeSettings(precision="fp32", unit_chunks=24, commit_seconds=0.0)
-    job = EncodeJob((f"s3://{place}/corpus",), f"s3://{place}/bank", Columns(), settings, CodecConfig(), actors=1)
+    request = EncodeRequest(
+        (f"s3://{place}/corpus",), f"s3://{place}/bank", Columns(), settings, CodecConfig(), actors=1
+    )
     ended = []
-    writers = [threading.Thread(target=lambda: ended.append(run_encode(job))) for _ in range(2)]
+    writers = [threading.Thread(target=lambda: ended.append(run_encode(request))) for _ in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:
