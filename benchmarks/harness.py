@@ -23,7 +23,7 @@ import numpy as np
 
 from jobs.cluster.session import cores
 from model.tokens import TextTokenizer
-from pipeline.corpus.documents import Columns, Document
+from pipeline.corpus.documents import ColumnRoles, Document
 
 SAMPLES = "samples/articles.jsonl"
 
@@ -47,7 +47,7 @@ def documents(corpus: str) -> Iterator[Document]:
     from pipeline.corpus.readers import read_span
 
     for file in corpus_files([corpus]):
-        for located in read_span(Span(file), Columns()):
+        for located in read_span(Span(file), ColumnRoles()):
             if isinstance(located.item, Document):
                 yield located.item
 

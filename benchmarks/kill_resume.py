@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from pipeline.corpus.corpus import Span, corpus_files
-from pipeline.corpus.documents import Columns, Document
+from pipeline.corpus.documents import ColumnRoles, Document
 from pipeline.corpus.readers import read_span
 
 COMMITS_BETWEEN = 2
@@ -96,7 +96,7 @@ def _recalled(bank: Path) -> dict[str, str]:
 
 def _sample(corpus: str, count: int, path: Path) -> dict[str, str]:
     """The first `count` documents, written as JSONL; their texts by id."""
-    items = (located.item for file in corpus_files([corpus]) for located in read_span(Span(file), Columns()))
+    items = (located.item for file in corpus_files([corpus]) for located in read_span(Span(file), ColumnRoles()))
     documents = list(itertools.islice((item for item in items if isinstance(item, Document)), count))
     path.write_text("".join(json.dumps({"id": d.doc_id, "text": d.text}) + "\n" for d in documents))
     return {document.doc_id: document.text for document in documents}

@@ -21,7 +21,7 @@ from pipeline import schema
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt
 from pipeline.bank.identity import CodecIdentity
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode.encode import CHUNKED, OUTCOME, Actors
 from pipeline.encode.ledger import RemoteLedger
 from pipeline.encode.options import EncodeOptions
@@ -49,7 +49,7 @@ def empty_bank(folder: Path, actors: int) -> tuple[Bank, EncodeOptions]:
     """A bank that no codec made, and the options of a job that writes to it."""
     bank = Bank.create(str(folder / "bank"), IDENTITY)
     verifying = VerifyConfig("bf16", 0.5)
-    columns = Columns()
+    columns = ColumnRoles()
     return bank, EncodeOptions(bank.folder.uri, "none", verifying, columns, actors=actors, gpus=True)
 
 

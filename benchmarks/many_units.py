@@ -22,7 +22,7 @@ from benchmarks.harness import Report, options
 from benchmarks.made_up import empty_bank
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import plan_corpus
 
 A_COMMIT = 1000  # units
@@ -43,7 +43,7 @@ def main() -> None:
 
 def _measure(report: Report, folder: Path, corpus: str) -> None:
     def planned():
-        return plan_corpus([corpus], Columns(), unit_chunks=1, folder=str(folder / "plan"))
+        return plan_corpus([corpus], ColumnRoles(), unit_chunks=1, folder=str(folder / "plan"))
 
     plan = _timed(report, "planning", planned)
     report.line("units", plan.counts.units)

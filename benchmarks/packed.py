@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.harness import Report, options
 from pipeline.corpus import spool
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import Plan, plan_corpus
 from pipeline.plan.units import Unit, read_unit
 
@@ -38,7 +38,7 @@ def main() -> None:
         if arguments.without_spool:
             spool.WORTH_BYTES = 1 << 60
         started = time.perf_counter()
-        plan = plan_corpus([str(corpus)], Columns(), unit_chunks=UNIT_CHUNKS, folder=str(Path(scratch) / "plan"))
+        plan = plan_corpus([str(corpus)], ColumnRoles(), unit_chunks=UNIT_CHUNKS, folder=str(Path(scratch) / "plan"))
         report.line("planning", time.perf_counter() - started, "s")
         report.line("units", plan.counts.units)
         spools = list((Path(scratch) / "plan").glob(f"*{spool.SUFFIX}"))

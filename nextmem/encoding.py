@@ -39,7 +39,7 @@ def encode(
     """Encode files, folders or globs (Parquet, JSONL, text; also `hf:NAME`) into a memory bank.
 
     The same call again goes on after a crash, or adds what is new. Without `codec` it is the bank's own, or the
-    backbone's default. `columns` are carried into the bank. `refine`: so many optimizer steps on each chunk's latents,
+    backbone's default. The bank keeps `columns` as metadata. `refine`: so many optimizer steps on each chunk's latents,
     or "auto" until they are right. `retry_rejected` tries again what encoders left out. `on_progress` is told how far
     the job is, about once a second, `say` what it waits for. `settings` are those of docs/settings.md, by name.
     RAY_ADDRESS joins a cluster; without it Ray runs here until the call returns.
@@ -89,7 +89,7 @@ def encode_request(
 ) -> EncodeRequest:
     """What `encode` asks for, as the job reads it."""
     from jobs.encode.request import EncodeRequest
-    from pipeline.corpus.documents import Columns
+    from pipeline.corpus.documents import ColumnRoles
 
     given = (corpus,) if isinstance(corpus, str | os.PathLike) else tuple(corpus)
     if refine and not verify:
@@ -98,7 +98,7 @@ def encode_request(
     return EncodeRequest(
         corpus=tuple(os.fspath(path) for path in given),
         bank=os.fspath(bank),
-        columns=Columns(text=text_column, id=id_column, carry=tuple(columns)),
+        columns=ColumnRoles(text=text_column, id=id_column, metadata=tuple(columns)),
         settings=chosen,
         config=config,
         codec=None if codec is None else os.fspath(codec),

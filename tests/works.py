@@ -9,7 +9,7 @@ from pathlib import Path
 from model.config import VerifyConfig
 from pipeline.bank.bank import Bank
 from pipeline.bank.identity import codec_identity
-from pipeline.corpus.documents import Columns, Document, document_hash
+from pipeline.corpus.documents import ColumnRoles, Document, document_hash
 from pipeline.encode.chunk import chunk_documents
 from pipeline.encode.encode_work import EncodeWork
 from pipeline.encode.ledger import Ledger
@@ -46,11 +46,13 @@ def jsonl(path: Path, documents: dict[str, str], **metadata: list) -> Path:
 class Works:
     """Plans a corpus for a new bank in `folder`; `read` and `encode` are what the actors do."""
 
-    def __init__(self, folder: Path, codec: Path, corpus: Path, *, carry: tuple[str, ...] = (), **options):
-        columns = Columns(carry=carry)
+    def __init__(self, folder: Path, codec: Path, corpus: Path, *, metadata: tuple[str, ...] = (), **options):
+        columns = ColumnRoles(metadata=metadata)
         unit_chunks = options.pop("unit_chunks", 1000)
         self.plan = plan = plan_corpus([str(corpus)], columns, unit_chunks=unit_chunks, folder=str(folder / "plan"))
-        self.bank = Bank.create(folder / "bank", codec_identity(codec, VERIFYING), plan.columns.fields, codec=codec)
+        self.bank = Bank.create(
+            folder / "bank", codec_identity(codec, VERIFYING), plan.columns.metadata_fields, codec=codec
+        )
         self.units = list(plan.units())
         self.options = EncodeOptions(
             bank=self.bank.folder.uri, codec=self.bank.codec_path, verifying=VERIFYING, columns=plan.columns, **options

@@ -77,7 +77,7 @@ def run_dry(request: EncodeRequest) -> Estimate:
 def _work(plan: Plan, bank: Bank | None, request: EncodeRequest) -> Work:
     if bank is None:
         return plan.against()
-    bank.require_metadata(plan.columns.fields)
+    bank.require_metadata(plan.columns.metadata_fields)
     return bank_work(plan, bank, retry_rejected=request.retry_rejected)
 
 

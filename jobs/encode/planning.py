@@ -55,7 +55,7 @@ def prepare(request: EncodeRequest, uri: str, session: Session) -> Prepared:
     with leaving_nothing(Folder(uri), PLAN):
         plan = plan_request(request, uri, codec, gpus=gpus)
         if existing_bank(uri) is None:
-            require_room(Folder(uri), plan.columns.fields)
+            require_room(Folder(uri), plan.columns.metadata_fields)
             session.start()
         bank = _bank(uri, codec, identity, plan)
     if request.refine:
@@ -81,11 +81,11 @@ def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
     bank = existing_bank(uri)
     if bank is None:
         try:
-            return Bank.create(uri, identity, plan.columns.fields, codec=codec)
+            return Bank.create(uri, identity, plan.columns.metadata_fields, codec=codec)
         except FileExistsError:
             bank = existing_bank(uri)
             if bank is None:
                 raise
             bank.require(identity)  # another job has made it this moment
-    bank.require_metadata(plan.columns.fields)
+    bank.require_metadata(plan.columns.metadata_fields)
     return bank

@@ -21,7 +21,7 @@ from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.identity import codec_identity, verify_config
 from pipeline.bank.rejected import to_try_again
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode.options import EncodeOptions
 from pipeline.plan.plan import Plan, Work
 from pipeline.storage import storage
@@ -39,7 +39,7 @@ class EncodeRequest:
 
     corpus: tuple[str, ...]
     bank: str
-    columns: Columns
+    columns: ColumnRoles
     settings: EncodeSettings
     config: CodecConfig  # of an untrained codec, where one is made
     codec: str | None = None
@@ -127,7 +127,7 @@ def encode_options(
     request: EncodeRequest,
     bank: str,
     codec: str,
-    columns: Columns,
+    columns: ColumnRoles,
     verifying: VerifyConfig,
     cluster: Cluster,
     *,

@@ -16,7 +16,7 @@ from nextmem.commands.options import as_json_option, pool_option, refine_option,
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--id-column", help="Default: a column `id` where there is one; else ids are made. '': always.")
-@click.option("--columns", default="", metavar="A,B", help="Columns to carry along into the bank.")
+@click.option("--columns", default="", metavar="A,B", help="Columns of yours that the bank keeps as metadata.")
 @click.option(
     "--actors",
     type=click.IntRange(min=1),

@@ -22,10 +22,10 @@ from deltalake.exceptions import TableNotFoundError
 
 from model.refusal import Missing, Refusal
 from pipeline.bank import transaction_log as log
-from pipeline.bank.columns import require_same_columns
 from pipeline.bank.create import CODEC, codec_place, make_table, remove_unnamed, require_room
 from pipeline.bank.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.bank.metadata import require_same_columns
 from pipeline.bank.unit_file import UnitWriter, unit_of
 from pipeline.schema import ADDED, DOC_HASH, DOC_ID, POSITION, UNIT, metadata_of, row_schema
 from pipeline.storage.folder import Folder, folder_hash
@@ -57,7 +57,7 @@ class Bank:
 
         Raises FileExistsError where there is a table, also one that somebody else makes at this moment: a copied codec
         that it does not name is removed again.
-        The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/bank/columns.py).
+        The columns are row_schema's and then the user's own, in types Delta can hold (pipeline/bank/metadata.py).
         """
         folder = Folder(uri)
         schema = require_room(folder, metadata_fields)

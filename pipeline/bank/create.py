@@ -9,9 +9,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from model.refusal import Taken
-from pipeline.bank.columns import bank_schema
 from pipeline.bank.enclosing import refuse_inside_a_table
 from pipeline.bank.identity import PREFIX, CodecIdentity
+from pipeline.bank.metadata import bank_schema
 from pipeline.bank.transaction_log import LOG, TROUBLES
 from pipeline.schema import INDEXED
 from pipeline.storage.folder import Folder

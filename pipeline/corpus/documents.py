@@ -23,21 +23,21 @@ MADE = object()  # stands for the id of a record whose file has no id column
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnRoles:
     """Which columns of a table or JSONL file mean what. `ValueError` for a choice no bank can hold."""
 
     text: str = "text"
     id: str | None = None  # None: a column `id` where a file has one, else ids are made; "": ids are always made
-    carry: tuple[str, ...] = ()  # the user's own columns, carried into the bank
-    fields: tuple[pa.Field, ...] = ()  # the Arrow field of each carried column, once `metadata_fields` knows them
+    metadata: tuple[str, ...] = ()  # the user's own columns, which the bank keeps
+    metadata_fields: tuple[pa.Field, ...] = ()  # their Arrow fields, once `settled` has found them
 
     def __post_init__(self):
-        folded = [name.lower() for name in self.carry]
-        for name in self.carry:
+        folded = [name.lower() for name in self.metadata]
+        for name in self.metadata:
             if name.lower() in schema.RESERVED:
-                raise Refusal(f"column {name!r} cannot be carried: a bank has a column of that name. Rename it first")
+                raise Refusal(f"column {name!r} cannot be metadata: a bank has a column of that name. Rename it first")
             if folded.count(name.lower()) > 1:  # a Delta table does not tell names apart by case
-                raise Refusal(f"column {name!r} is to be carried twice. Name it once")
+                raise Refusal(f"metadata column {name!r} is named twice. Name it once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Document:
     text: str
     doc_hash: str  # 32 hex digits, of the text
     source: str  # `articles.jsonl:17` (lines count from 1), `part-0.parquet:1234` (rows count from 0), `notes/a.txt`
-    metadata: dict[str, Any] = field(default_factory=dict)  # one value a carried column, None where there is none
+    metadata: dict[str, Any] = field(default_factory=dict)  # one value a metadata column, None where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Again:
 
 
 class Unfit:
-    """A carried value that does not fit its column; `reason` says how."""
+    """A metadata value that does not fit its column; `reason` says how."""
 
     __slots__ = ("reason",)
 

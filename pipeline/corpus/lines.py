@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from pipeline.corpus.corpus import InputFile, Located, Span
-from pipeline.corpus.documents import MADE, Columns, Document, Rejected, Unfit, judge, kind_of, reject
+from pipeline.corpus.documents import MADE, ColumnRoles, Document, Rejected, Unfit, judge, kind_of, reject
 from pipeline.corpus.ids import id_fault, id_text, is_unicode
 from pipeline.corpus.misnamed import LOOKED_AT, no_lines, wide
 from pipeline.corpus.partitions import partitions
@@ -27,7 +27,7 @@ UNEXPECTED_ID = (
 )
 
 
-def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
+def read_jsonl(span: Span, columns: ColumnRoles) -> Iterator[Located]:
     """One record a line; blank lines are none. A torn file keeps its whole lines, and what is left is one rejection.
 
     A file that holds no lines at all is one rejection.
@@ -49,7 +49,7 @@ def read_jsonl(span: Span, columns: Columns) -> Iterator[Located]:
                 yield Located(_judge_line(line, source, columns, id_column, outside), number, offset)
 
 
-def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
+def read_text(file: InputFile, columns: ColumnRoles) -> Document | Rejected:
     """A whole file is one document; its id is its name. Newlines stay as they are, a byte order mark goes."""
     read = bytearray()
     try:
@@ -67,7 +67,7 @@ def read_text(file: InputFile, columns: Columns) -> Document | Rejected:
     if len(read) > MAX_RECORD_BYTES:
         return reject(file.name, file.name, f"more than {MAX_RECORD_BYTES} bytes: split the file", text)
     outside = partitions(file)
-    return judge(text, file.name, {field.name: outside.get(field.name) for field in columns.fields}, file.name)
+    return judge(text, file.name, {field.name: outside.get(field.name) for field in columns.metadata_fields}, file.name)
 
 
 def _misnamed(stream: BinaryIO, file: InputFile) -> str | None:
@@ -103,7 +103,7 @@ def unusable_ids(file: InputFile) -> str | None:
     return found
 
 
-def _id_column(file: InputFile, columns: Columns) -> str | None:
+def _id_column(file: InputFile, columns: ColumnRoles) -> str | None:
     """The id column named, else `id` where one of the file's first records holds a usable one, else None."""
     if columns.id is not None:
         return columns.id or None
@@ -147,7 +147,7 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def _judge_line(
-    line: bytes, source: str, columns: Columns, id_column: str | None, outside: dict[str, str | None]
+    line: bytes, source: str, columns: ColumnRoles, id_column: str | None, outside: dict[str, str | None]
 ) -> Document | Rejected:
     """`outside`: columns that the file's folders name, where the record has none of that name."""
     found = _parsed(line)
@@ -160,7 +160,7 @@ def _judge_line(
         return reject(source, found["id"], UNEXPECTED_ID, line)
     if columns.text not in found:
         return reject(source, raw_id, f"column {columns.text!r} is missing; found {', '.join(found) or 'none'}", line)
-    metadata = {f.name: fitted(found.get(f.name, outside.get(f.name)), f.type) for f in columns.fields}
+    metadata = {f.name: fitted(found.get(f.name, outside.get(f.name)), f.type) for f in columns.metadata_fields}
     return judge(found[columns.text], raw_id, metadata, source)
 
 
@@ -179,7 +179,7 @@ def _parsed(line: bytes | Unfit) -> Any:
 
 
 def fitted(value: Any, wanted: pa.DataType) -> Any:
-    """A JSON value as a carried column of one type holds it, or `Unfit`."""
+    """A JSON value as a metadata column of one type holds it, or `Unfit`."""
     kind = value.__class__
     if value is None:
         return None

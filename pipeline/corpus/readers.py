@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.corpus.corpus import JSONL, LINK, TEXT, Located, Span
-from pipeline.corpus.documents import MADE, Columns, reject
+from pipeline.corpus.documents import MADE, ColumnRoles, reject
 from pipeline.corpus.lines import read_jsonl, read_text
 from pipeline.corpus.tables import read_table
 from pipeline.storage import storage
 
 
-def read_span(span: Span, columns: Columns) -> Iterator[Located]:
+def read_span(span: Span, columns: ColumnRoles) -> Iterator[Located]:
     """The records of a span in order. OSError if the file cannot be opened; what cannot be understood is `Rejected`."""
     if span.file.format == JSONL:
         yield from read_jsonl(span, columns)

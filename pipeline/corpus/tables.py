@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from model.refusal import Refusal
 from pipeline.corpus.corpus import PARQUET, InputFile, Located, Span
-from pipeline.corpus.documents import MADE, Columns, Rejected, Unfit, judge, reject
+from pipeline.corpus.documents import MADE, ColumnRoles, Rejected, Unfit, judge, reject
 from pipeline.corpus.ids import TAKEN, id_texts, is_id_type
 from pipeline.corpus.partitions import partitions
 from pipeline.storage import storage
@@ -25,7 +25,7 @@ BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 4096
 
 
-def read_table(span: Span, columns: Columns) -> Iterator[Located]:
+def read_table(span: Span, columns: ColumnRoles) -> Iterator[Located]:
     """The rows of a span; rows count from 0."""
     name = span.file.name
     try:
@@ -176,20 +176,20 @@ def _until_damage(batches: Iterator[pa.RecordBatch], row: int, end: int | None):
         row += batch.num_rows
 
 
-def _columns_fault(schema: pa.Schema, columns: Columns) -> str | None:
+def _columns_fault(schema: pa.Schema, columns: ColumnRoles) -> str | None:
     """Why no row of a table can be read, if that is so."""
     found = ", ".join(schema.names) or "none"
-    for name in filter(None, (columns.text, columns.id, *columns.carry)):
+    for name in filter(None, (columns.text, columns.id, *columns.metadata)):
         if schema.names.count(name) > 1:
             return f"column {name!r} stands there {schema.names.count(name)} times; found {found}"
-        if name not in schema.names and name not in columns.carry:
+        if name not in schema.names and name not in columns.metadata:
             return f"column {name!r} is missing; found {found}"
     if not _is_string(schema.field(columns.text).type):
         return f"column {columns.text!r} is {schema.field(columns.text).type}: wanted a string"
     return id_column_fault(schema, columns)
 
 
-def id_column_fault(schema: pa.Schema, columns: Columns) -> str | None:
+def id_column_fault(schema: pa.Schema, columns: ColumnRoles) -> str | None:
     """Why a table's id column, the one named or an `id` that nobody named, gives no ids."""
     name = id_column(schema, columns)
     if name is None or name not in schema.names:
@@ -200,7 +200,7 @@ def id_column_fault(schema: pa.Schema, columns: Columns) -> str | None:
     return None if is_id_type(kind) else f"column {name!r} is {kind}, which has no exact text: wanted {TAKEN}"
 
 
-def id_column(schema: pa.Schema, columns: Columns) -> str | None:
+def id_column(schema: pa.Schema, columns: ColumnRoles) -> str | None:
     """The column that ids are read from. One named `id` without any value is none, unless it was asked for."""
     if columns.id is not None:
         return columns.id or None
@@ -216,24 +216,24 @@ def _is_string(kind: pa.DataType) -> bool:
 class _Wanted:
     """The columns to read of one file, and how a batch of them is judged."""
 
-    def __init__(self, schema: pa.Schema, columns: Columns, file: InputFile):
+    def __init__(self, schema: pa.Schema, columns: ColumnRoles, file: InputFile):
         self.columns, self.source = columns, file.name
         self.id = id_column(schema, columns)
-        self.carried = [field for field in columns.fields if field.name in schema.names]
+        self.metadata = [field for field in columns.metadata_fields if field.name in schema.names]
         outside = partitions(file)
-        self.absent = {f.name: outside.get(f.name) for f in columns.fields if f.name not in schema.names}
+        self.absent = {f.name: outside.get(f.name) for f in columns.metadata_fields if f.name not in schema.names}
         self.names = list(
-            dict.fromkeys([columns.text, *([self.id] if self.id else []), *(f.name for f in self.carried)])
+            dict.fromkeys([columns.text, *([self.id] if self.id else []), *(f.name for f in self.metadata)])
         )
 
     def judged(self, batch: pa.RecordBatch, first: int) -> Iterator[Located]:
         texts = _strings(batch.column(self.columns.text))
         ids = repeat(MADE) if self.id is None else _ids(batch.column(self.id))
-        carried = [_fitted(batch.column(field.name), field.type) for field in self.carried]
-        rows = zip(*carried, strict=True) if carried else repeat(())
-        names = [field.name for field in self.carried]
-        for row, text, raw_id, values in zip(count(first), texts, ids, rows, strict=False):
-            metadata = dict(zip(names, values, strict=True), **self.absent) if self.columns.fields else {}
+        values = [_fitted(batch.column(field.name), field.type) for field in self.metadata]
+        rows = zip(*values, strict=True) if values else repeat(())
+        names = [field.name for field in self.metadata]
+        for row, text, raw_id, row_values in zip(count(first), texts, ids, rows, strict=False):
+            metadata = dict(zip(names, row_values, strict=True), **self.absent) if self.columns.metadata_fields else {}
             yield Located(judge(text, raw_id, metadata, f"{self.source}:{row}"), row + 1, 0)
 
 
@@ -258,7 +258,7 @@ def _decoded(value: bytes | None) -> str | bytes | None:
 
 
 def _fitted(array: pa.Array, wanted: pa.DataType) -> list[Any]:
-    """The carried values as `wanted`; one that does not fit is `Unfit`."""
+    """The metadata values as `wanted`; one that does not fit is `Unfit`."""
     try:
         return array.cast(wanted, safe=not pa.types.is_timestamp(wanted)).to_pylist()  # nanoseconds are cut off
     except (pa.ArrowInvalid, UnicodeDecodeError):

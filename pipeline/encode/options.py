@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.config import RefineConfig, VerifyConfig
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class EncodeOptions:
     bank: str
     codec: str  # folder that every worker can read, or fetch (pipeline/bank/codec_copy.py)
     verifying: VerifyConfig
-    columns: Columns  # with the Arrow fields of what is carried along
+    columns: ColumnRoles  # with the Arrow fields of the metadata columns
     backbone: str | None = None  # the codec's own, or the same weights elsewhere
     keep_text: bool = False
     verify: bool = True

@@ -48,7 +48,7 @@ class ReadWork:
         if unfit and not tables:  # not even one could be: it is the tokenizer, not they
             return Failure(unit.commit_id, f"none of its {len(unfit)} documents could be encoded: {unfit[0].reason}")
         rejected += unfit
-        chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.fields).empty_table()
+        chunks = pa.concat_tables(tables) if tables else schema.chunk_schema(columns.metadata_fields).empty_table()
         return ChunkedUnit(unit.commit_id, unit.replaces, chunks, tuple(starts), tuple(rejected))
 
     def _chunks(self, document: Document) -> pa.Table:
@@ -57,5 +57,5 @@ class ReadWork:
             self.tokenizer,
             chunk_tokens=self.chunk_tokens,
             keep_text=self.options.keep_text,
-            metadata=self.options.columns.fields,
+            metadata=self.options.columns.metadata_fields,
         )

@@ -66,7 +66,7 @@ def _sample(units: Iterable[Unit], options: EncodeOptions) -> UnitSample:
         if not isinstance(read, Failure):
             taken.append(unit)
             tables.append(read.chunks)
-    tables = tables or [schema.chunk_schema(options.columns.fields).empty_table()]
+    tables = tables or [schema.chunk_schema(options.columns.metadata_fields).empty_table()]
     return UnitSample(
         units=len(taken),
         planned_chunks=sum(unit.planned_chunks for unit in taken),

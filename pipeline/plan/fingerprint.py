@@ -15,16 +15,16 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from pipeline.corpus.corpus import IGNORED, LINK, InputFile
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.packing import BYTES_A_CHUNK
 from pipeline.storage import storage
 
 FORMAT = 2  # a change to what a plan means gives every plan another name
 
 
-def fingerprint(files: Iterable[InputFile], columns: Columns, unit_chunks: int, *, by_content: bool = False) -> str:
+def fingerprint(files: Iterable[InputFile], columns: ColumnRoles, unit_chunks: int, *, by_content: bool = False) -> str:
     """32 hex digits over the listing and over what decides how it is cut into units."""
-    chosen = (FORMAT, BYTES_A_CHUNK, unit_chunks, columns.text, columns.id, columns.carry)
+    chosen = (FORMAT, BYTES_A_CHUNK, unit_chunks, columns.text, columns.id, columns.metadata)
     listing = blake2b(repr(chosen).encode(), digest_size=16)
     for file in files:
         state = _content(file) if by_content else (file.size, file.mtime_ns, file.ctime_ns)

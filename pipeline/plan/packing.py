@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.corpus.corpus import IGNORED, InputFile, Located, Span
-from pipeline.corpus.documents import Columns, Document, Rejected
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected
 from pipeline.corpus.readers import read_span
 from pipeline.plan.plan_file import Counts, Planned
 from pipeline.plan.seen import First, SeenIndex
@@ -29,7 +29,7 @@ class Packing:
     def __init__(
         self,
         files: Iterable[InputFile],
-        columns: Columns,
+        columns: ColumnRoles,
         unit_chunks: int,
         progress: Callable[[Counts], None] | None = None,
     ):

@@ -17,8 +17,8 @@ import numpy as np
 
 from model.refusal import Refusal
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.documents import Again, Columns
-from pipeline.corpus.fields import settled
+from pipeline.corpus.documents import Again, ColumnRoles
+from pipeline.corpus.metadata import settled
 from pipeline.corpus.spool import spooled
 from pipeline.plan.fingerprint import fingerprint
 from pipeline.plan.packing import Packing
@@ -30,7 +30,7 @@ from pipeline.storage import storage
 
 def plan_corpus(
     arguments: Sequence[str],
-    columns: Columns,
+    columns: ColumnRoles,
     *,
     unit_chunks: int,
     folder: str,
@@ -60,11 +60,11 @@ def plan_corpus(
 class Plan:
     """All units of a corpus, on disk."""
 
-    def __init__(self, uri: str, columns: Columns):
+    def __init__(self, uri: str, columns: ColumnRoles):
         """FileNotFoundError if there is no plan, ValueError if it is torn."""
         self._file = PlanFile(uri)
         self.uri = uri
-        self.columns = replace(columns, fields=self._file.fields)  # what `read_unit` wants
+        self.columns = replace(columns, metadata_fields=self._file.fields)  # what `read_unit` wants
         self.counts: Counts = self._file.counts
 
     def unit_ids(self) -> Iterator[str]:
@@ -232,18 +232,18 @@ class _Pending:
         return WorkCounts(len(self.places), documents, chunks, held=0, changed=0, rejected=rejected)
 
 
-def _stored(uri: str, columns: Columns) -> Plan | None:
+def _stored(uri: str, columns: ColumnRoles) -> Plan | None:
     try:
         return Plan(uri, columns)
     except (FileNotFoundError, ValueError):  # none, or a torn one: plan anew
         return None
 
 
-def _planned(uri: str, corpus: Corpus, columns: Columns, unit_chunks: int, progress: Callable | None) -> Plan:
+def _planned(uri: str, corpus: Corpus, columns: ColumnRoles, unit_chunks: int, progress: Callable | None) -> Plan:
     columns = settled(corpus, columns)
     files = (spooled(file, storage.parent(uri)) for file in corpus)
     packing = Packing(files, columns, unit_chunks, progress)
-    with storage.whole_file(uri) as file, PlanWriter(file, columns.fields) as writer:
+    with storage.whole_file(uri) as file, PlanWriter(file, columns.metadata_fields) as writer:
         for planned in packing:
             writer.add(planned)
         counts = packing.counts

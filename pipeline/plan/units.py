@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from model.refusal import Refusal
 from pipeline.corpus.corpus import Span
-from pipeline.corpus.documents import Columns, Document, Rejected, reject
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected, reject
 from pipeline.corpus.readers import read_span
 from pipeline.storage import storage
 
@@ -62,7 +62,7 @@ class ChangedInputError(Refusal):
     """A unit's input is not what it was when it was planned."""
 
 
-def read_unit(unit: Unit, columns: Columns) -> Iterator[Document | Rejected]:
+def read_unit(unit: Unit, columns: ColumnRoles) -> Iterator[Document | Rejected]:
     """The unit's documents and rejections in order, without duplicates and held documents.
 
     `columns` is the plan's. What was read is compared with the unit's id after the last record, so commit nothing of a
@@ -94,7 +94,7 @@ def conflicting(document: Document, first: str) -> Rejected:
     return reject(document.source, document.doc_id, reason, document.text)
 
 
-def _without_duplicates(unit: Unit, columns: Columns) -> Iterator[Document | Rejected]:
+def _without_duplicates(unit: Unit, columns: ColumnRoles) -> Iterator[Document | Rejected]:
     duplicates = frozenset(unit.duplicates)
     conflicts = {conflict.ordinal: conflict.first for conflict in unit.conflicts}
     for ordinal, item in enumerate(_records(unit, columns)):
@@ -104,7 +104,7 @@ def _without_duplicates(unit: Unit, columns: Columns) -> Iterator[Document | Rej
             yield item
 
 
-def _records(unit: Unit, columns: Columns) -> Iterator[Document | Rejected]:
+def _records(unit: Unit, columns: ColumnRoles) -> Iterator[Document | Rejected]:
     for span in unit.spans:
         for located in read_span(span, columns):
             yield located.item

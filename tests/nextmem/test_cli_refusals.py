@@ -60,14 +60,14 @@ def test_a_folder_without_a_readable_file(refused, bank, tmp_path, tiny_codec_fo
     assert "holds nothing that can be read: found 1 files of other formats, wanted .parquet, .jsonl" in line
 
 
-def test_a_carried_column_that_no_file_has(refused, bank, corpus, tiny_codec_folder):
+def test_a_metadata_column_that_no_file_has(refused, bank, corpus, tiny_codec_folder):
     line = refused("encode", corpus, bank, "--codec", tiny_codec_folder, "--columns", "language")
     assert "language" in line
 
 
-def test_a_column_that_a_bank_has_already_cannot_be_carried(refused, bank, corpus, tiny_codec_folder):
+def test_a_column_that_a_bank_has_already_cannot_be_metadata(refused, bank, corpus, tiny_codec_folder):
     line = refused("encode", corpus, bank, "--codec", tiny_codec_folder, "--columns", "fidelity")
-    assert line.startswith("column 'fidelity' cannot be carried")
+    assert line.startswith("column 'fidelity' cannot be metadata")
 
 
 @pytest.mark.parametrize("pair", ["colour=red", "unit_chunks", "=8"])

@@ -32,6 +32,6 @@ def works(tmp_path, tiny_codec_folder, monkeypatch):
 
     def make(documents, *, metadata=None, **options):
         corpus = jsonl(tmp_path / "corpus.jsonl", documents, **(metadata or {}))
-        return Works(tmp_path, tiny_codec_folder, corpus, carry=tuple(metadata or ()), **options)
+        return Works(tmp_path, tiny_codec_folder, corpus, metadata=tuple(metadata or ()), **options)
 
     return make

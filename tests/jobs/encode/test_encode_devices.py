@@ -10,14 +10,14 @@ from jobs.cluster.session import Cluster, Session
 from jobs.encode.request import EncodeRequest, encode_options, wants_gpus
 from jobs.settings import EncodeSettings
 from model.config import CodecConfig, VerifyConfig
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 
 LAPTOP, WORKSTATION = Cluster(0, 8, True), Cluster(2, 8, True)
 EMPTY, WARM = Cluster(0, 1, False), Cluster(4, 32, False)
 
 
 def wants(cluster, **asked):
-    return wants_gpus(EncodeRequest(("c",), "b", Columns(), EncodeSettings(), CodecConfig(), **asked), cluster)
+    return wants_gpus(EncodeRequest(("c",), "b", ColumnRoles(), EncodeSettings(), CodecConfig(), **asked), cluster)
 
 
 def test_without_a_word_what_is_there_decides():
@@ -55,8 +55,10 @@ def on_cpus(cluster, free: int, monkeypatch, **settings) -> tuple[int, int]:
     """Actors and the threads of each, with so much memory free and 700 MB of weights."""
     monkeypatch.setattr("jobs.encode.request.find_weights", lambda name: SimpleNamespace(size=700_000_000))
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
-    request = EncodeRequest(("c",), "b", Columns(), EncodeSettings(**settings), CodecConfig(), backbone="some/model")
-    options = encode_options(request, "b", "codec", Columns(), VerifyConfig.of("fp32"), cluster, gpus=False)
+    request = EncodeRequest(
+        ("c",), "b", ColumnRoles(), EncodeSettings(**settings), CodecConfig(), backbone="some/model"
+    )
+    options = encode_options(request, "b", "codec", ColumnRoles(), VerifyConfig.of("fp32"), cluster, gpus=False)
     return options.actors, options.threads
 
 

@@ -18,7 +18,7 @@ from model.config import CodecConfig
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
 from pipeline.bank.verify import verify
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 
 pytestmark = pytest.mark.ray
 
@@ -140,7 +140,7 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_s
     put_corpus(object_store, place, list(TEXTS)[:4])
     settings = EncodeSettings(precision="fp32", unit_chunks=24, commit_seconds=0.0)
     request = EncodeRequest(
-        (f"s3://{place}/corpus",), f"s3://{place}/bank", Columns(), settings, CodecConfig(), actors=1
+        (f"s3://{place}/corpus",), f"s3://{place}/bank", ColumnRoles(), settings, CodecConfig(), actors=1
     )
     ended = []
     writers = [threading.Thread(target=lambda: ended.append(run_encode(request))) for _ in range(2)]

@@ -9,10 +9,10 @@ from banks import IDENTITY, held, rows
 from pipeline import schema
 from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
-from pipeline.bank.columns import bank_schema
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
 from pipeline.bank.info import info
+from pipeline.bank.metadata import bank_schema
 from pipeline.bank.verify import verify
 from pipeline.schema import REFINE_STEPS
 

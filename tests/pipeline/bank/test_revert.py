@@ -1,12 +1,12 @@
 """A text that is changed and changed back ends as it began."""
 
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import plan_corpus
 
 
 def planned(folder, text):
     (folder / "a.txt").write_text(text)
-    return plan_corpus([str(folder)], Columns(), unit_chunks=8, folder=str(folder.parent / "plans"))
+    return plan_corpus([str(folder)], ColumnRoles(), unit_chunks=8, folder=str(folder.parent / "plans"))
 
 
 def held(plan):

@@ -13,15 +13,15 @@ import pytest
 import zstandard
 
 from pipeline.corpus.corpus import IGNORED, Corpus, Span, corpus_files
-from pipeline.corpus.documents import Columns, Document, Rejected, document_hash, judge
-from pipeline.corpus.fields import metadata_fields, settled
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected, document_hash, judge
 from pipeline.corpus.ids import TAKEN
+from pipeline.corpus.metadata import metadata_fields, settled
 from pipeline.corpus.readers import read_span
 
 
 def records(*paths, columns=None):
     corpus = Corpus(tuple(str(path) for path in paths))
-    columns = settled(corpus, columns or Columns())
+    columns = settled(corpus, columns or ColumnRoles())
     files = [file for file in corpus if file.format != IGNORED]
     return [located.item for file in files for located in read_span(Span(file), columns)]
 
@@ -53,7 +53,7 @@ def table(path, **columns):
 def test_a_document_carries_id_text_hash_place_and_metadata(tmp_path):
     path = lines(tmp_path / "a.jsonl", {"id": 7, "text": "héllo", "year": 1999})
 
-    (document,) = documents(path, columns=Columns(carry=("year",)))
+    (document,) = documents(path, columns=ColumnRoles(metadata=("year",)))
 
     assert document == Document("7", "héllo", document_hash("héllo"), "a.jsonl:1", {"year": 1999})
     assert document.doc_hash == "249a5c7589499a8866064c0d58459744"  # b2sum -l 128
@@ -89,8 +89,8 @@ def test_a_column_named_id_is_used_unless_told_otherwise(tmp_path):
     parquet = table(tmp_path / "b.parquet", id=[5], key=["k"], text=["two"])
 
     assert [item.doc_id for item in documents(jsonl, parquet)] == ["x", "5"]
-    assert [item.doc_id for item in documents(jsonl, parquet, columns=Columns(id="key"))] == ["k", "k"]
-    made = documents(jsonl, parquet, columns=Columns(id=""))
+    assert [item.doc_id for item in documents(jsonl, parquet, columns=ColumnRoles(id="key"))] == ["k", "k"]
+    made = documents(jsonl, parquet, columns=ColumnRoles(id=""))
     assert [item.doc_id for item in made] == [item.doc_hash for item in made]
 
 
@@ -141,7 +141,7 @@ def test_a_saved_dataset_is_read(tmp_path):
     datasets.disable_progress_bars()
     datasets.Dataset.from_dict({"text": texts, "n": range(2500)}).save_to_disk(tmp_path / "saved")
 
-    found = documents(tmp_path / "saved", columns=Columns(carry=("n",)))
+    found = documents(tmp_path / "saved", columns=ColumnRoles(metadata=("n",)))
 
     assert [item.text for item in found] == texts
     assert found[2001].source == "saved/data-00000-of-00001.arrow:2001"
@@ -343,7 +343,7 @@ def test_random_bytes_never_end_a_job(tmp_path):
     for trial in range(50):
         content = b'{"text": "lines, then"}\n' + b"".join(chance.choices(alphabet, k=200))
         (tmp_path / f"{trial}.jsonl").write_bytes(content)
-        found = records(tmp_path / f"{trial}.jsonl", columns=Columns(id=""))
+        found = records(tmp_path / f"{trial}.jsonl", columns=ColumnRoles(id=""))
         assert len(found) == sum(1 for line in content.split(b"\n") if line.strip())
         assert all(isinstance(item, Document | Rejected) for item in found)
 
@@ -361,7 +361,7 @@ def test_metadata_takes_its_types_from_tables(tmp_path):
         kind=pa.array(["k"]).dictionary_encode(),
         tags=pa.array([["a", "b"]]),
     )
-    columns = Columns(carry=("small", "when", "kind", "tags"))
+    columns = ColumnRoles(metadata=("small", "when", "kind", "tags"))
 
     fields = metadata_fields(Corpus((str(path),)), columns)
     (document,) = documents(path, columns=columns)
@@ -381,7 +381,7 @@ def test_metadata_of_lines_gets_the_type_of_its_values(tmp_path):
         {"text": "x", "flag": True, "n": 1, "score": 1, "name": None},
         {"text": "y", "flag": None, "n": 2, "score": 0.5, "name": "b"},
     )
-    columns = Columns(carry=("flag", "n", "score", "name"))
+    columns = ColumnRoles(metadata=("flag", "n", "score", "name"))
 
     fields = metadata_fields(Corpus((str(path),)), columns)
 
@@ -395,7 +395,7 @@ def test_metadata_of_lines_gets_the_type_of_its_values(tmp_path):
 def test_a_column_that_first_appears_far_down_is_found(tmp_path):
     path = lines(tmp_path / "a.jsonl", *[{"text": str(i)} for i in range(1500)], {"text": "z", "n": 3})
 
-    assert documents(path, columns=Columns(carry=("n",)))[-1].metadata == {"n": 3}
+    assert documents(path, columns=ColumnRoles(metadata=("n",)))[-1].metadata == {"n": 3}
 
 
 @pytest.mark.parametrize("value", ["text", True, [1], 1 << 63, {"a": 1}])
@@ -403,7 +403,7 @@ def test_a_value_that_does_not_fit_rejects_its_record(tmp_path, value):
     good = [{"text": "x", "n": 1}] * 1000  # beyond the lines that are looked at for types
     path = lines(tmp_path / "a.jsonl", *good, {"text": "y", "n": value})
 
-    rejected = one_rejected(path, columns=Columns(carry=("n",)))
+    rejected = one_rejected(path, columns=ColumnRoles(metadata=("n",)))
 
     assert rejected.source == "a.jsonl:1001"
     assert rejected.reason.startswith("column 'n': ") and rejected.reason.endswith("does not fit int64")
@@ -412,19 +412,19 @@ def test_a_value_that_does_not_fit_rejects_its_record(tmp_path, value):
 def test_an_unsigned_value_beyond_a_signed_column_rejects_its_row(tmp_path):
     path = table(tmp_path / "a.parquet", text=["x", "y"], n=pa.array([1, (1 << 64) - 1], pa.uint64()))
 
-    assert one_rejected(path, columns=Columns(carry=("n",))).source == "a.parquet:1"
+    assert one_rejected(path, columns=ColumnRoles(metadata=("n",))).source == "a.parquet:1"
 
 
-def test_a_file_without_a_carried_column_gives_nulls(tmp_path):
+def test_a_file_without_a_metadata_column_gives_nulls(tmp_path):
     jsonl, parquet = lines(tmp_path / "a.jsonl", {"text": "x", "n": 1}), table(tmp_path / "b.parquet", text=["y"])
     (tmp_path / "c.txt").write_text("z")
 
-    found = documents(jsonl, parquet, tmp_path / "c.txt", columns=Columns(carry=("n",)))
+    found = documents(jsonl, parquet, tmp_path / "c.txt", columns=ColumnRoles(metadata=("n",)))
 
     assert [item.metadata for item in found] == [{"n": 1}, {"n": None}, {"n": None}]
 
 
-def test_a_column_that_folders_name_can_be_carried(tmp_path):
+def test_a_column_that_folders_name_can_be_metadata(tmp_path):
     for year, place in (("2023", "a%2Fb"), ("2024", "__HIVE_DEFAULT_PARTITION__")):
         folder = tmp_path / f"year={year}" / f"place={place}"
         folder.mkdir(parents=True)
@@ -432,11 +432,11 @@ def test_a_column_that_folders_name_can_be_carried(tmp_path):
         lines(folder / "b.jsonl", {"text": "line"}, {"text": "line of its own", "place": "here"})
         (folder / "c.txt").write_text("text")
 
-    found = documents(tmp_path, columns=Columns(carry=("year", "place")))
+    found = documents(tmp_path, columns=ColumnRoles(metadata=("year", "place")))
 
-    carried = [(item.metadata["year"], item.metadata["place"]) for item in found]
-    assert carried[:4] == [("2023", "a/b"), ("2023", "a/b"), ("2023", "here"), ("2023", "a/b")]
-    assert carried[4:] == [("2024", None), ("2024", None), ("2024", "here"), ("2024", None)]
+    found = [(item.metadata["year"], item.metadata["place"]) for item in found]
+    assert found[:4] == [("2023", "a/b"), ("2023", "a/b"), ("2023", "here"), ("2023", "a/b")]
+    assert found[4:] == [("2024", None), ("2024", None), ("2024", "here"), ("2024", None)]
 
 
 def test_a_partition_and_a_column_of_another_type_do_not_mix(tmp_path):
@@ -445,13 +445,13 @@ def test_a_partition_and_a_column_of_another_type_do_not_mix(tmp_path):
     table(tmp_path / "b.parquet", text=["y"], year=[2024])
 
     with pytest.raises(ValueError, match=r"column 'year' is int64 in .*make them one type"):
-        records(tmp_path, columns=Columns(carry=("year",)))
+        records(tmp_path, columns=ColumnRoles(metadata=("year",)))
 
 
 def test_nanoseconds_are_cut_off(tmp_path):
     path = table(tmp_path / "a.parquet", text=["x"], when=pa.array([1_000_001_999], pa.timestamp("ns")))
 
-    (document,) = documents(path, columns=Columns(carry=("when",)))
+    (document,) = documents(path, columns=ColumnRoles(metadata=("when",)))
 
     assert document.metadata == {"when": datetime.datetime(1970, 1, 1, 0, 0, 1, 1)}
 
@@ -466,7 +466,7 @@ def test_numbers_of_different_widths_are_widened(tmp_path):
     table(tmp_path / "a.parquet", text=["x"], n=pa.array([1], pa.int32()), f=pa.array([1], pa.int64()))
     table(tmp_path / "b.parquet", text=["y"], n=pa.array([2], pa.int64()), f=pa.array([0.5], pa.float32()))
 
-    fields = metadata_fields(Corpus((str(tmp_path),)), Columns(carry=("n", "f")))
+    fields = metadata_fields(Corpus((str(tmp_path),)), ColumnRoles(metadata=("n", "f")))
 
     assert [field.type for field in fields] == [pa.int64(), pa.float64()]
 
@@ -474,11 +474,14 @@ def test_numbers_of_different_widths_are_widened(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        (Columns(text="body"), "no file has a column 'body'; found text, n, when. Name one by --text-column"),
-        (Columns(id="key"), "no file has a column 'key'; found text, n, when. Name one by --id-column"),
-        (Columns(carry=("nope",)), "no file has a column 'nope' to carry; found text, n, when"),
-        (Columns(carry=("n",)), "column 'n' is int64 in .*a.parquet but string in .*b.jsonl: make them one type"),
-        (Columns(carry=("when",)), r"column 'when' is time64\[us\] in .*a.parquet, which a bank cannot hold"),
+        (ColumnRoles(text="body"), "no file has a column 'body'; found text, n, when. Name one by --text-column"),
+        (ColumnRoles(id="key"), "no file has a column 'key'; found text, n, when. Name one by --id-column"),
+        (ColumnRoles(metadata=("nope",)), "no file has the metadata column 'nope'; found text, n, when"),
+        (
+            ColumnRoles(metadata=("n",)),
+            "column 'n' is int64 in .*a.parquet but string in .*b.jsonl: make them one type",
+        ),
+        (ColumnRoles(metadata=("when",)), r"column 'when' is time64\[us\] in .*a.parquet, which a bank cannot hold"),
     ],
 )
 def test_a_mistake_about_columns_is_one_clear_line(tmp_path, columns, says):
@@ -489,24 +492,24 @@ def test_a_mistake_about_columns_is_one_clear_line(tmp_path, columns, says):
         metadata_fields(Corpus((str(tmp_path),)), columns)
 
 
-def test_lists_in_lines_cannot_be_carried(tmp_path):
+def test_lists_in_lines_cannot_be_metadata(tmp_path):
     path = lines(tmp_path / "a.jsonl", {"text": "x", "tags": ["a"]})
 
     with pytest.raises(ValueError, match=r"column 'tags' holds a list in a.jsonl: wanted strings, numbers or booleans"):
-        metadata_fields(Corpus((str(path),)), Columns(carry=("tags",)))
+        metadata_fields(Corpus((str(path),)), ColumnRoles(metadata=("tags",)))
 
 
 @pytest.mark.parametrize(
-    ("carry", "says"),
+    ("metadata", "says"),
     [
-        (("chunk_id",), "column 'chunk_id' cannot be carried: a bank has a column of that name"),
-        (("Text",), "column 'Text' cannot be carried"),
-        (("a", "A"), "column 'a' is to be carried twice"),
+        (("chunk_id",), "column 'chunk_id' cannot be metadata: a bank has a column of that name"),
+        (("Text",), "column 'Text' cannot be metadata"),
+        (("a", "A"), "metadata column 'a' is named twice"),
     ],
 )
-def test_a_carried_column_must_have_a_name_of_its_own(carry, says):
+def test_a_metadata_column_must_have_a_name_of_its_own(metadata, says):
     with pytest.raises(ValueError, match=says):
-        Columns(carry=carry)
+        ColumnRoles(metadata=metadata)
 
 
 def test_a_file_without_permission_is_an_error_and_no_rejection(tmp_path):
@@ -517,7 +520,7 @@ def test_a_file_without_permission_is_an_error_and_no_rejection(tmp_path):
     path.mkdir()  # opening a folder fails as opening a forbidden file does, for root too
 
     with pytest.raises(OSError, match=r"a.parquet"):
-        list(read_span(Span(file), Columns()))
+        list(read_span(Span(file), ColumnRoles()))
 
 
 def test_judging_takes_any_python_value():

@@ -13,7 +13,7 @@ from banks import IDENTITY
 
 from pipeline.bank.bank import Bank
 from pipeline.corpus.corpus import Corpus, corpus_files
-from pipeline.corpus.documents import Columns, Document, Rejected
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected
 from pipeline.plan.plan import plan_corpus
 from pipeline.plan.units import read_unit
 
@@ -28,7 +28,7 @@ def docs(tmp_path):
 
 
 def planned(docs, **options):
-    return plan_corpus([str(docs)], Columns(), unit_chunks=99, folder=str(docs.parent / "plans"), **options)
+    return plan_corpus([str(docs)], ColumnRoles(), unit_chunks=99, folder=str(docs.parent / "plans"), **options)
 
 
 def read(docs, **options):

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.corpus.corpus import Corpus, Span
-from pipeline.corpus.documents import Columns, Document, Rejected
-from pipeline.corpus.fields import settled
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected
 from pipeline.corpus.ids import id_text
 from pipeline.corpus.lines import PEEK_LINES
+from pipeline.corpus.metadata import settled
 from pipeline.corpus.readers import read_span
 from pipeline.plan.plan import plan_corpus
 
@@ -50,7 +50,7 @@ NO_TEXT = [
 
 def records(path, columns=None):
     corpus = Corpus((str(path),))
-    columns = settled(corpus, columns or Columns())
+    columns = settled(corpus, columns or ColumnRoles())
     return [located.item for file in corpus for located in read_span(Span(file), columns)]
 
 
@@ -66,7 +66,7 @@ def lines(path, *values):
 
 @pytest.mark.parametrize(("ids", "text"), KINDS, ids=lambda value: str(getattr(value, "type", "")))
 def test_an_id_of_any_type_with_an_exact_text_is_taken(tmp_path, ids, text):
-    for options in (Columns(), Columns(id="id")):
+    for options in (ColumnRoles(), ColumnRoles(id="id")):
         (found,) = records(table(tmp_path / "a.parquet", ids), options)
         assert isinstance(found, Document) and found.doc_id == text
 
@@ -77,7 +77,7 @@ def test_a_corrected_document_replaces_its_old_text_whatever_its_id_is(tmp_path,
     table(path, ids, ["old text"])
     (old,) = records(path)
     table(path, ids, ["new text"])
-    work = plan_corpus([str(path)], Columns(), **options).against([(old.doc_id, old.doc_hash)])
+    work = plan_corpus([str(path)], ColumnRoles(), **options).against([(old.doc_id, old.doc_hash)])
     assert [unit.replaces for unit in work.units()] == [(text,)]
 
 
@@ -90,7 +90,7 @@ def test_an_id_column_without_an_exact_text_is_refused_by_file_column_and_type(t
         records(path)
     assert str(ids.type).partition("<")[0] in str(no.value) and "\n" not in str(no.value)
 
-    assert isinstance(records(path, Columns(id=""))[0], Document)  # made ids are meant
+    assert isinstance(records(path, ColumnRoles(id=""))[0], Document)  # made ids are meant
 
 
 def test_a_float_column_with_a_gap_rejects_the_gap_alone(tmp_path):
@@ -119,7 +119,7 @@ def test_ids_that_begin_further_down_are_never_replaced_in_silence(tmp_path):
     *made, last = records(path)
     assert all(item.doc_id == item.doc_hash for item in made)
     assert (last.doc_id, last.source) == ("h-1", f"a.jsonl:{PEEK_LINES + 1}") and "--id-column id if all" in last.reason
-    assert records(path, Columns(id="id"))[-1].doc_id == "h-1"
+    assert records(path, ColumnRoles(id="id"))[-1].doc_id == "h-1"
 
 
 @pytest.mark.parametrize("value", [True, 1.5, ["a"], {"a": 1}])
@@ -129,7 +129,7 @@ def test_lines_whose_ids_are_all_of_no_use_are_refused_by_name(tmp_path, value):
         ValueError, match=r"^a.jsonl: id is .*Name another column by --id-column, or say --id-column ''"
     ):
         records(path)
-    assert all(isinstance(item, Document) for item in records(path, Columns(id="")))
+    assert all(isinstance(item, Document) for item in records(path, ColumnRoles(id="")))
 
 
 def test_a_whole_float_in_lines_is_the_id_that_an_integer_is(tmp_path):

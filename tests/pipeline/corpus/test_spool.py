@@ -12,7 +12,7 @@ import zstandard
 
 from pipeline.corpus import frames, spool, unpack
 from pipeline.corpus.corpus import Span, corpus_files
-from pipeline.corpus.documents import Columns, Document, Rejected
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected
 from pipeline.corpus.readers import read_span
 from pipeline.corpus.spool import remove_spools, spooled
 from pipeline.plan.plan import plan_corpus
@@ -72,7 +72,7 @@ def unpacked_bytes(monkeypatch):
 
 
 def records(file):
-    return [located.item for located in read_span(Span(file), Columns())]
+    return [located.item for located in read_span(Span(file), ColumnRoles())]
 
 
 def test_a_spool_reads_as_the_file_does(packed, tmp_path):
@@ -122,7 +122,7 @@ def test_a_packed_file_is_unpacked_once_however_many_units_it_has(packed, tmp_pa
     with unpack.open_unpacked(next(corpus_files([str(path)]))) as stream:
         whole = len(stream.read())
     unpacked_bytes["bytes"] = 0
-    plan = plan_corpus([str(path)], Columns(), unit_chunks=8, folder=str(tmp_path / "plan"))
+    plan = plan_corpus([str(path)], ColumnRoles(), unit_chunks=8, folder=str(tmp_path / "plan"))
     planned = unpacked_bytes["bytes"]
     documents = [item for unit in plan.units() for item in read_unit(unit, plan.columns)]
     assert plan.counts.units == len(documents) == 40
@@ -130,7 +130,7 @@ def test_a_packed_file_is_unpacked_once_however_many_units_it_has(packed, tmp_pa
 
 
 def test_a_unit_whose_spool_is_gone_reads_the_file(packed, tmp_path):
-    plan = plan_corpus([str(packed())], Columns(), unit_chunks=8, folder=str(tmp_path / "plan"))
+    plan = plan_corpus([str(packed())], ColumnRoles(), unit_chunks=8, folder=str(tmp_path / "plan"))
     units = list(plan.units())
     remove_spools(Folder(tmp_path), "plan")
     frames._index.cache_clear()  # another process's
@@ -142,5 +142,5 @@ def test_a_unit_whose_spool_is_gone_reads_the_file(packed, tmp_path):
 def test_a_plan_that_is_found_again_finds_its_spool(packed, tmp_path):
     path = packed()
     for _ in range(2):
-        plan = plan_corpus([str(path)], Columns(), unit_chunks=8, folder=str(tmp_path / "plan"))
+        plan = plan_corpus([str(path)], ColumnRoles(), unit_chunks=8, folder=str(tmp_path / "plan"))
         assert storage.exists(next(plan.units()).spans[0].file.spool)

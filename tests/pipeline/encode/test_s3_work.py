@@ -15,7 +15,7 @@ from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.identity import codec_identity
 from pipeline.bank.verify import verify
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode import encode_work
 from pipeline.encode.committer import UnfinishableError, commit_as_they_come
 from pipeline.encode.encode_work import EncodeWork
@@ -53,7 +53,7 @@ def works(place, object_store, tiny_codec_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(encode_work, "matmul_rate", lambda device, dtype: 1e9)
     monkeypatch.setenv("NEXTMEM_CACHE", str(tmp_path / "cache"))
     object_store.put(f"{place}/corpus/a.jsonl", jsonl(tmp_path / "a.jsonl", ARTICLES).read_bytes())
-    plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=1, folder=f"s3://{place}/bank/_plan")
+    plan = plan_corpus([f"s3://{place}/corpus"], ColumnRoles(), unit_chunks=1, folder=f"s3://{place}/bank/_plan")
     return S3Works(place, plan, tiny_codec_folder)
 
 
@@ -81,7 +81,7 @@ def test_a_corpus_on_s3_is_encoded_into_a_bank_on_s3(works):
 
 def test_the_stored_plan_is_found_again_without_reading_the_corpus(place, works, proxy):
     with proxy.counting() as requests:
-        again = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=1, folder=f"s3://{place}/bank/_plan")
+        again = plan_corpus([f"s3://{place}/corpus"], ColumnRoles(), unit_chunks=1, folder=f"s3://{place}/bank/_plan")
     assert list(again.unit_ids()) == list(works.plan.unit_ids())
     assert not [r for r in requests if r.method == "GET" and r.path.endswith(".jsonl")] and len(requests) <= 8
 
@@ -127,9 +127,9 @@ def test_a_parquet_corpus_whose_reads_fail_is_not_taken_for_damaged(place, objec
     object_store.put(f"{place}/corpus/a.parquet", (tmp_path / "a.parquet").read_bytes())
     cut = proxy.failing(lambda request: "cut" if request.path.endswith(".parquet") else None)
     with cut as failed, pytest.raises(OSError, match="AWS Error"):
-        plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=9, folder=str(tmp_path / "plan"))
+        plan_corpus([f"s3://{place}/corpus"], ColumnRoles(), unit_chunks=9, folder=str(tmp_path / "plan"))
     assert failed
-    plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=9, folder=str(tmp_path / "plan"))
+    plan = plan_corpus([f"s3://{place}/corpus"], ColumnRoles(), unit_chunks=9, folder=str(tmp_path / "plan"))
     assert (plan.counts.documents, plan.counts.rejected) == (len(ARTICLES), 0)
 
 

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.documents import Columns, Document, Rejected, document_hash
+from pipeline.corpus.documents import ColumnRoles, Document, Rejected, document_hash
 from pipeline.plan import packing, plan_file
 from pipeline.plan.packing import BYTES_A_CHUNK, Packing
 from pipeline.plan.plan import Plan, plan_corpus
@@ -26,7 +26,7 @@ from pipeline.storage import storage
 def plan(tmp_path):
     def make(*arguments, unit_chunks=4, columns=None):
         paths = [str(argument) for argument in arguments]
-        return plan_corpus(paths, columns or Columns(), unit_chunks=unit_chunks, folder=str(tmp_path / "plans"))
+        return plan_corpus(paths, columns or ColumnRoles(), unit_chunks=unit_chunks, folder=str(tmp_path / "plans"))
 
     return make
 
@@ -348,7 +348,7 @@ def test_another_listing_columns_or_unit_size_plan_anew(tmp_path, plan, change):
     if change == "time":
         os.utime(path, ns=(0, 0))
 
-    columns = Columns(carry=("id",)) if change == "columns" else None
+    columns = ColumnRoles(metadata=("id",)) if change == "columns" else None
     after = plan(path, columns=columns, unit_chunks=5 if change == "unit_chunks" else 4)
 
     assert after.uri != before.uri
@@ -361,7 +361,7 @@ def test_a_torn_plan_is_planned_anew(tmp_path, plan, keep):
     whole = Path(before.uri).read_bytes()
     Path(before.uri).write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(ValueError, match="is no whole plan"):
-        Plan(before.uri, Columns())
+        Plan(before.uri, ColumnRoles())
 
     assert list(plan(tmp_path / "a.jsonl").units()) == units
 
@@ -383,7 +383,7 @@ def test_random_damage_to_a_plan_is_replanned_or_one_clear_error(tmp_path, plan)
 def test_progress_is_told_while_planning(tmp_path):
     path, told = str(numbered(tmp_path / "a.jsonl", 3000)), []
 
-    plan_corpus([path], Columns(), unit_chunks=10, folder=str(tmp_path / "plans"), progress=told.append)
+    plan_corpus([path], ColumnRoles(), unit_chunks=10, folder=str(tmp_path / "plans"), progress=told.append)
 
     assert [counts.documents for counts in told] == [1020, 2040, 2990]
 
@@ -406,11 +406,11 @@ def test_a_plan_of_many_row_groups_keeps_its_units(tmp_path, plan, monkeypatch):
     assert made.against(held(made)[:65]).counts.units == 5
 
 
-def test_the_plan_knows_the_carried_columns(tmp_path, plan):
-    made = plan(lines(tmp_path / "a.jsonl", {"text": "x", "n": 1}), columns=Columns(carry=("n",)))
-    again = plan(tmp_path / "a.jsonl", columns=Columns(carry=("n",)))
+def test_the_plan_knows_the_metadata_columns(tmp_path, plan):
+    made = plan(lines(tmp_path / "a.jsonl", {"text": "x", "n": 1}), columns=ColumnRoles(metadata=("n",)))
+    again = plan(tmp_path / "a.jsonl", columns=ColumnRoles(metadata=("n",)))
 
-    assert made.columns == again.columns == Columns(carry=("n",), fields=(pa.field("n", pa.int64()),))
+    assert made.columns == again.columns == ColumnRoles(metadata=("n",), metadata_fields=(pa.field("n", pa.int64()),))
 
 
 def test_a_corpus_can_lie_on_an_object_store(tmp_path, plan):
@@ -437,8 +437,8 @@ def test_a_plan_can_lie_on_an_object_store(tmp_path):
     """`mock:` is pyarrow's own filesystem in memory."""
     path = str(numbered(tmp_path / "a.jsonl", 10))
 
-    first = plan_corpus([path], Columns(), unit_chunks=4, folder="mock:///bank/plans")
-    second = plan_corpus([path], Columns(), unit_chunks=4, folder="mock:///bank/plans")
+    first = plan_corpus([path], ColumnRoles(), unit_chunks=4, folder="mock:///bank/plans")
+    second = plan_corpus([path], ColumnRoles(), unit_chunks=4, folder="mock:///bank/plans")
 
     assert list(first.units()) == list(second.units())
 
@@ -500,7 +500,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch, kind):
             pq.write_table(pa.table({"text": texts}), tmp_path / name, row_group_size=200)
         else:
             lines(tmp_path / name, *[{"text": text} for text in texts])
-        return lambda: sum(unit.documents for unit, *_ in Packing(Corpus((str(tmp_path / name),)), Columns(), 100))
+        return lambda: sum(unit.documents for unit, *_ in Packing(Corpus((str(tmp_path / name),)), ColumnRoles(), 100))
 
     small, large = packed(f"a.{kind}", 1000), packed(f"b.{kind}", 10_000)
 
@@ -518,7 +518,7 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path):
         )
         before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
         pa.set_memory_pool(pool)
-        packing = Packing(Corpus((str(tmp_path / "a.parquet"),)), Columns(), 4096)
+        packing = Packing(Corpus((str(tmp_path / "a.parquet"),)), ColumnRoles(), 4096)
         assert sum(unit.documents for unit, *_ in packing) == documents
         pa.set_memory_pool(before)
         return pool.max_memory()

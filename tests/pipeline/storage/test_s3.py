@@ -22,7 +22,7 @@ from pipeline.bank.rejected import write_rejected
 from pipeline.bank.tend import compact, delete, drop
 from pipeline.bank.verify import verify
 from pipeline.corpus import spool
-from pipeline.corpus.documents import Columns
+from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import plan_corpus
 from pipeline.plan.units import read_unit
 from pipeline.storage import storage
@@ -109,7 +109,7 @@ def test_a_packed_corpus_on_s3_is_unpacked_once_into_frames_that_units_are_read_
     monkeypatch.setattr(spool, "FRAME_BYTES", 1000)
     lines = "".join(json.dumps({"id": f"d{n}", "text": f"Document {n}. " * 20}) + "\n" for n in range(30))
     storage.write_whole(f"s3://{place}/corpus/a.jsonl.gz", gzip.compress(lines.encode()))
-    plan = plan_corpus([f"s3://{place}/corpus"], Columns(), unit_chunks=2, folder=f"s3://{place}/bank/_plan")
+    plan = plan_corpus([f"s3://{place}/corpus"], ColumnRoles(), unit_chunks=2, folder=f"s3://{place}/bank/_plan")
     units = list(plan.units())
     storage.delete(f"s3://{place}/corpus/a.jsonl.gz")  # nobody needs it any more
     found = [document.doc_id for unit in units for document in read_unit(unit, plan.columns)]

@@ -1,4 +1,4 @@
-"""The Arrow types of the carried columns, found before anything is read in earnest; mistakes about columns end here.
+"""The Arrow types of the metadata columns, found before anything is read in earnest; mistakes about columns end here.
 
 Tables say their types. JSONL does not: its first lines are looked at, and a later value that does not fit rejects its
 record.
@@ -13,43 +13,43 @@ import pyarrow as pa
 
 from model.refusal import Refusal
 from pipeline.corpus.corpus import IGNORED, JSONL, LINK, TEXT, InputFile
-from pipeline.corpus.documents import Columns, kind_of, one_line
+from pipeline.corpus.documents import ColumnRoles, kind_of, one_line
 from pipeline.corpus.lines import objects, unusable_ids
 from pipeline.corpus.partitions import partitions
 from pipeline.corpus.tables import id_column_fault, table_schema
 
-SAMPLE_LINES = 1000  # of each JSONL file, to find the carried columns and their types
+SAMPLE_LINES = 1000  # of each JSONL file, to find the metadata columns and their types
 NAME_LINES = 20  # of each JSONL file where only the names matter
 
 
-def settled(files: Iterable[InputFile], columns: Columns) -> Columns:
-    """The columns with the Arrow field of each carried one; refuses what no file holds. See `metadata_fields`."""
-    return replace(columns, fields=metadata_fields(files, columns))
+def settled(files: Iterable[InputFile], columns: ColumnRoles) -> ColumnRoles:
+    """The columns with the Arrow field of each metadata column; refuses what no file holds. See `metadata_fields`."""
+    return replace(columns, metadata_fields=metadata_fields(files, columns))
 
 
-def metadata_fields(files: Iterable[InputFile], columns: Columns) -> tuple[pa.Field, ...]:
-    """The Arrow field of each carried column, looking at every table's schema and each JSONL file's first lines.
+def metadata_fields(files: Iterable[InputFile], columns: ColumnRoles) -> tuple[pa.Field, ...]:
+    """The Arrow field of each metadata column, looking at every table's schema and each JSONL file's first lines.
 
-    `files` is iterated once, or twice if the first lines lacked a column or gave a carried one no type. ValueError if
-    every file lacks the text column or the id column, if none has a carried one, if two files disagree about its type,
+    `files` is iterated once, or twice if the first lines lacked a column or gave a metadata column no type. ValueError
+    if every file lacks the text, the id or a metadata column, if two files disagree about a metadata column's type,
     if a column `id` that nobody named holds what cannot be an id.
     """
     survey = _Survey(columns)
     for file in files:
-        survey.add(file, SAMPLE_LINES if columns.carry else NAME_LINES)
+        survey.add(file, SAMPLE_LINES if columns.metadata else NAME_LINES)
     if survey.lines and survey.is_incomplete():
         for file in files:
             if file.format == JSONL:
                 survey.add(file, None)
     survey.check_columns()
-    survey.check_carried()
-    return tuple(pa.field(name, survey.types.get(name) or pa.string()) for name in columns.carry)
+    survey.check_metadata()
+    return tuple(pa.field(name, survey.types.get(name) or pa.string()) for name in columns.metadata)
 
 
 class _Survey:
     """What the files hold, as far as it was looked at."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: ColumnRoles):
         self.columns = columns
         self.found: dict[str, None] = {}  # names, in the order they were met
         self.types: dict[str, pa.DataType] = {}
@@ -58,7 +58,7 @@ class _Survey:
         self.having = {name: 0 for name in (columns.text, columns.id) if name}
 
     def add(self, file: InputFile, limit: int | None) -> None:
-        named = {name: pa.string() for name in partitions(file) if name in self.columns.carry}
+        named = {name: pa.string() for name in partitions(file) if name in self.columns.metadata}
         if file.format == TEXT:
             self.texts += 1
             self._add_columns(file, named)
@@ -82,7 +82,7 @@ class _Survey:
             )
 
     def is_incomplete(self) -> bool:
-        return not all(self.having.values()) or not self.types.keys() >= set(self.columns.carry)
+        return not all(self.having.values()) or not self.types.keys() >= set(self.columns.metadata)
 
     def check_columns(self) -> None:
         """The text column, and an id column that was named, must stand in some file."""
@@ -91,17 +91,17 @@ class _Survey:
                 option = "--text-column" if name == self.columns.text else "--id-column"
                 raise Refusal(f"no file has a column {name!r}; found {', '.join(self.found)}. Name one by {option}")
 
-    def check_carried(self) -> None:
-        unseen = [name for name in self.columns.carry if name not in self.found]
+    def check_metadata(self) -> None:
+        unseen = [name for name in self.columns.metadata if name not in self.found]
         if unseen:
             names = ", ".join(map(repr, unseen))
-            raise Refusal(f"no file has a column {names} to carry; found {', '.join(self.found) or 'no columns'}")
+            raise Refusal(f"no file has the metadata column {names}; found {', '.join(self.found) or 'no columns'}")
 
     def _add_columns(self, file: InputFile, types: dict[str, pa.DataType | None]) -> None:
         self.found.update(dict.fromkeys(types))
         for name in self.having:
             self.having[name] += name in types
-        for name in self.columns.carry:
+        for name in self.columns.metadata:
             if types.get(name) is not None:
                 self._unify(name, _held_as(types[name], name, file), file)
 
@@ -114,13 +114,13 @@ class _Survey:
         self.types[name] = both
 
 
-def _types_of_lines(file: InputFile, columns: Columns, limit: int | None) -> dict[str, pa.DataType | None]:
-    """Every key of the first objects; a carried one with the type of its first value, integers widened to floats."""
+def _types_of_lines(file: InputFile, columns: ColumnRoles, limit: int | None) -> dict[str, pa.DataType | None]:
+    """Every key of the first objects; a metadata column with its first value's type, integers widened to floats."""
     types: dict[str, pa.DataType | None] = {}
     for found in objects(file, limit):
         for name in found:
             types.setdefault(name, None)
-        for name in columns.carry:
+        for name in columns.metadata:
             kind = _json_type(found.get(name), name, file)
             if kind is not None and types[name] in (None, pa.int64()) and kind in (pa.float64(), types[name] or kind):
                 types[name] = kind
