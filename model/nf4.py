@@ -1,7 +1,7 @@
 """4-bit NormalFloat for latents. Shapes: B chunks, K latents, D hidden width, N = K * D values, G = ceil(N / 64).
 
 A few channels of a hidden state are ten times larger than the rest and ruin flat blocks, so each channel is first
-standardised with a mean and deviation measured once and stored with the codec (docs/decisions.md has the table).
+standardised with a mean and deviation measured once and stored with the codec (docs/benchmarks.md has the table).
 Source of the code book: bitsandbytes `quantize_4bit(quant_type="nf4")`.
 """
 
