@@ -23,6 +23,7 @@ MACHINE = {
 }  # what the machine, the disk or the network lacks; no program can put it right
 OURS = ("model", "pipeline", "jobs")
 _SYSTEM = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # how delta-rs, and an error of a worker, name the system's
+_ENDED_BY_RAY = re.compile(r"(\d+) worker\(s\) were killed due to the node running low on memory")
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|Cannot allocate memory", re.IGNORECASE)
 
 
@@ -46,6 +47,11 @@ def _machine(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError) and any("\udc80" <= c <= "\udcff" for c in str(error.object)):
         return f"{os.fsencode(error.object)!r} is not UTF-8: give it in UTF-8, or rename it"
     said = str(error)
+    if found := _ENDED_BY_RAY.search(said):
+        return (
+            f"a node's memory ran out, and Ray ended {found[1]} workers on it: give fewer --actors, or nodes with more "
+            "memory. What was finished is committed; the same command goes on"
+        )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(said)):
         return f"memory ran out ({_flat(said) or 'no more was to be had'}): encode or recall fewer chunks at once"
     if (found := _SYSTEM.search(said)) and int(found[1] or found[2]) in MACHINE:

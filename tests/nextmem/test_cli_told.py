@@ -50,6 +50,16 @@ def test_what_the_machine_lacks_stays_a_clear_line(error, line):
     assert told(error) == line
 
 
+def test_encoders_that_ray_ended_for_memory_are_the_machine_s_trouble_in_one_line():
+    said = (
+        "a worker of this job failed: ray.exceptions.OutOfMemoryError: 5 worker(s) were killed due to the node running "
+        "low on memory. Memory on the node (IP: 192.0.2.2) was 22.8GB / 23.5GB"
+    )
+    line = told(RuntimeError(said))
+    assert line.startswith("a node's memory ran out, and Ray ended 5 workers on it: give fewer --actors")
+    assert FAULT not in line and "192.0.2.2" not in line
+
+
 def test_a_module_of_ours_that_is_missing_is_our_fault():
     assert told(ModuleNotFoundError("No module named 'jobs.nothing'", name="jobs.nothing")).endswith(FAULT)
 
