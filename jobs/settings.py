@@ -26,7 +26,7 @@ class EncodeSettings:
     batch_size: int | None = None  # chunks at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
     threads: int | None = None  # of each actor on a CPU; None: cores over actors
-    draft_rows: int = 16  # that the encoders recall of their first units, to say "exact" of; 0: none
+    spot_check_rows: int = 16  # that the encoders recall of their first units, to say "exact" of; 0: none
     check: str = "listing"  # what an input file is known by: size and times; or "content", a hash of its bytes
     commit_seconds: float = 5.0
     stall_minutes: float = 60.0  # without anything encoded or committed, after which the job ends with an error
@@ -43,8 +43,8 @@ class EncodeSettings:
         for name in ("batch_size", "unit_chunks", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.draft_rows < 0:
-            raise Refusal(f"draft_rows is {self.draft_rows}; it must be 0 or more")
+        if self.spot_check_rows < 0:
+            raise Refusal(f"spot_check_rows is {self.spot_check_rows}; it must be 0 or more")
         if self.chunks_per_second is not None and not 0 < self.chunks_per_second < math.inf:
             raise Refusal(f"chunks_per_second is {self.chunks_per_second}; it must be more than 0")
         if self.metrics_port is not None and not 0 < self.metrics_port < 65536:

@@ -145,7 +145,7 @@ def encode_options(
         verify=request.verify,
         refine=request.refine,
         batch_size=request.settings.batch_size,
-        draft_rows=request.settings.draft_rows,
+        spot_check_rows=request.settings.spot_check_rows,
         actors=actors,
         threads=request.settings.threads or max(1, cluster.cores // actors),
         gpus=gpus,

@@ -26,10 +26,10 @@ from pipeline.bank.commit import Receipt
 from pipeline.bank.rejected import write_rejected
 from pipeline.corpus.documents import ENCODER, Rejected, reject
 from pipeline.encode.blame import Fault, MachineFaultError, described, is_machines, require_passed, require_unlike
-from pipeline.encode.draft import Drafter
 from pipeline.encode.memorise import Memoriser
 from pipeline.encode.options import EncodeOptions
 from pipeline.encode.outcome import ChunkedUnit, Failure, Outcome, tried
+from pipeline.encode.spot_check import SpotCheck
 
 FAILURES_BORNE = 2  # units in a row that a process fails before it ends: something in it, or under it, may be broken
 
@@ -68,7 +68,7 @@ class EncodeWork:
         )
         self.bank = Bank.open(options.bank)
         self.writer = self.bank.writer()
-        self.drafter = Drafter(codec, -(-options.draft_rows // options.actors))
+        self.spot_check = SpotCheck(codec, -(-options.spot_check_rows // options.actors))
         self.limit = matmul_rate(codec.backbone.device, codec.backbone.dtype)
 
     def encode(self, unit: ChunkedUnit | Failure) -> Outcome:
@@ -83,7 +83,7 @@ class EncodeWork:
             raise WornOutError(f"it failed at unit {unit.unit_id}, or at {self.failures} in a row")
         started, start = time.time(), time.perf_counter()
         made = self._done(unit)
-        numbers = self.memoriser.take_numbers() | self.drafter.take_numbers()
+        numbers = self.memoriser.take_numbers() | self.spot_check.take_numbers()
         numbers |= {"seconds": time.perf_counter() - start, "limit": self.limit}
         done = {"failure": made} if isinstance(made, Failure) else {"receipt": made}
         outcome = Outcome(**done, worker=self.worker, started=started, numbers=numbers)
@@ -93,7 +93,7 @@ class EncodeWork:
     def _done(self, unit: ChunkedUnit) -> Receipt | Failure:
         try:
             rows, rejected = self._rows(unit)
-            self.drafter.look(rows)
+            self.spot_check.look(rows)
         except MachineFaultError as error:
             failure = Failure(unit.unit_id, str(error), error.fatal, error.lasting)
         except NotFiniteError as error:  # of a draft: it would end every other unit alike

@@ -21,7 +21,7 @@ class EncodeOptions:
     verify: bool = True
     refine: RefineConfig | None = None  # None: latents as the encoder makes them
     batch_size: int | None = None  # chunks at once; None: by device
-    draft_rows: int = 0  # recalled at once, over all actors: what "exact" is said of
+    spot_check_rows: int = 0  # recalled at once, over all actors: what "exact" is said of
     actors: int = 1
     threads: int = 1  # of each actor, on a CPU
     gpus: bool = False  # one actor a GPU

@@ -1,4 +1,4 @@
-"""A few rows through real recall, on the device that encoded them: "exact" is said of what was seen to be.
+"""The spot check: a few rows are recalled on the device that encoded them; "exact" is said of these alone.
 
 Verifying is one parallel forward, recall is many small ones: where a device computes the two apart, a patch is worth
 nothing, and every row shows it. So each encoder recalls some rows of the first unit that it does.
@@ -14,7 +14,7 @@ from pipeline.bank.recall import recall
 from pipeline.schema import PATCH
 
 
-class Drafter:
+class SpotCheck:
     """Recalls at most `rows` rows in all, of the first unit that has any."""
 
     def __init__(self, codec: Codec, rows: int):
@@ -38,8 +38,8 @@ class Drafter:
 def _verified(rows: pa.Table) -> pa.Table:
     """Rows that have a patch; where there are any, those alone whose latents decide."""
     kinds = [patch[:1] if patch else None for patch in rows[PATCH].to_pylist()]
-    drafted = [kind is not None and kind not in (bytes([RAW]), bytes([TEXT])) for kind in kinds]
-    return rows.filter(pa.array(drafted if any(drafted) else [kind is not None for kind in kinds], pa.bool_()))
+    decided = [kind is not None and kind not in (bytes([RAW]), bytes([TEXT])) for kind in kinds]
+    return rows.filter(pa.array(decided if any(decided) else [kind is not None for kind in kinds], pa.bool_()))
 
 
 def _spread(rows: pa.Table, count: int) -> pa.Table:

@@ -7,18 +7,18 @@ import pytest
 from works import ARTICLES, Works, jsonl
 
 from pipeline import schema
-from pipeline.encode.draft import Drafter
+from pipeline.encode.spot_check import SpotCheck
 
 
 @pytest.fixture
 def works(tmp_path, tiny_codec_folder):
-    return Works(tmp_path, tiny_codec_folder, jsonl(tmp_path / "c.jsonl", ARTICLES), draft_rows=4, unit_chunks=2)
+    return Works(tmp_path, tiny_codec_folder, jsonl(tmp_path / "c.jsonl", ARTICLES), spot_check_rows=4, unit_chunks=2)
 
 
 def recalled(codec, count: int, rows: pa.Table) -> dict[str, float]:
-    drafter = Drafter(codec, count)
-    drafter.look(rows)
-    return drafter.take_numbers()
+    spot_check = SpotCheck(codec, count)
+    spot_check.look(rows)
+    return spot_check.take_numbers()
 
 
 def test_an_encoder_recalls_rows_of_its_first_unit_only(works):
