@@ -93,7 +93,7 @@ def _rate(request: EncodeRequest, bank: Bank | None, sample: UnitSample, options
             return Rate(run.chunks_per_second / max(1, run.workers), f"measured by the bank's last run: {how}")
     if not sample.chunks.num_rows:
         return Rate(None, "nothing to measure it with")
-    from pipeline.encode.calibrate import measured_rate  # torch: 8 seconds that a known rate need not cost
+    from pipeline.encode.trial import measured_rate  # torch: 8 seconds that a known rate need not cost
 
     where = "its GPU" if options.gpus else f"{options.threads} threads"
     return Rate(measured_rate(sample.chunks, options), f"measured now on this machine, {where}")

@@ -1,4 +1,4 @@
-"""How fast this machine encodes a sample: what a job's time is estimated from where nobody has measured it."""
+"""A trial: how fast this machine encodes a sample, where nobody has measured what the job will take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.encode.memorise import Memoriser
 from pipeline.encode.options import EncodeOptions
 
 WARM_UP = 8  # chunks
-BATCHES = {"cpu": 1, "cuda": 4}  # that are timed
+BATCHES = {"cpu": 1, "cuda": 4}  # timed
 
 
 def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
@@ -27,7 +27,7 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
     warm_up = timed.slice(0, WARM_UP) if device == "cpu" else timed  # a GPU finds its batch size on the way
     memoriser.memorise(warm_up, "warm-up")
     started = time.perf_counter()
-    memoriser.memorise(timed, "calibration")
+    memoriser.memorise(timed, "trial")
     return timed.num_rows / (time.perf_counter() - started)
 
 
