@@ -11,6 +11,7 @@ import pyarrow as pa
 from model.codec import Codec
 from model.patch import RAW, TEXT
 from pipeline.bank.recall import recall
+from pipeline.encode.spread import spread
 from pipeline.schema import PATCH
 
 
@@ -23,7 +24,7 @@ class SpotCheck:
 
     def look(self, rows: pa.Table) -> None:
         """Recall some of these memory rows, if none were before. Raises NotFiniteError."""
-        sample = _spread(_verified(rows), self.left) if self.left else rows.slice(0, 0)
+        sample = spread(_verified(rows), self.left) if self.left else rows.slice(0, 0)
         if sample.num_rows:
             self.left = 0
             found = list(recall(sample.to_batches(), self.codec))
@@ -40,8 +41,3 @@ def _verified(rows: pa.Table) -> pa.Table:
     kinds = [patch[:1] if patch else None for patch in rows[PATCH].to_pylist()]
     decided = [kind is not None and kind not in (bytes([RAW]), bytes([TEXT])) for kind in kinds]
     return rows.filter(pa.array(decided if any(decided) else [kind is not None for kind in kinds], pa.bool_()))
-
-
-def _spread(rows: pa.Table, count: int) -> pa.Table:
-    count = min(count, rows.num_rows)
-    return rows.take(pa.array([i * rows.num_rows // count for i in range(count)], pa.int64()))

@@ -11,6 +11,7 @@ from model.codec_io import load_codec
 from pipeline.encode.batch_size import usual_batch
 from pipeline.encode.memorise import Memoriser
 from pipeline.encode.options import EncodeOptions
+from pipeline.encode.spread import spread
 
 WARM_UP = 8  # chunks
 BATCHES = {"cpu": 1, "cuda": 4}  # timed
@@ -23,15 +24,9 @@ def measured_rate(chunks: pa.Table, options: EncodeOptions) -> float:
     codec = load_codec(options.codec, backbone_name=options.backbone, verifying=options.verifying)
     device = codec.backbone.device.type
     memoriser = Memoriser(codec, verify=options.verify, refine=options.refine, batch_size=options.batch_size)
-    timed = _spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
+    timed = spread(chunks, BATCHES[device] * (options.batch_size or usual_batch(codec.backbone)))
     warm_up = timed.slice(0, WARM_UP) if device == "cpu" else timed  # a GPU finds its batch size on the way
     memoriser.memorise(warm_up, "warm-up")
     started = time.perf_counter()
     memoriser.memorise(timed, "trial")
     return timed.num_rows / (time.perf_counter() - started)
-
-
-def _spread(chunks: pa.Table, count: int) -> pa.Table:
-    """At most `count` rows, evenly: one document's chunks may all be short."""
-    count = min(count, chunks.num_rows)
-    return chunks.take(pa.array([i * chunks.num_rows // count for i in range(count)]))
