@@ -13,7 +13,7 @@ from jobs.output import emit, interval, share, table
 from model.config import RefineConfig
 from pipeline.bank.opened import load_bank_codec, open_bank
 from pipeline.bank.presence import Presence, refuse_beside
-from pipeline.bank.refine_bank import BankRefiner, Raised
+from pipeline.bank.refine_bank import BankRefiner, RefinedRows
 from pipeline.bank.where import rows_where
 
 
@@ -38,9 +38,9 @@ def run_refine(uri: str, config: RefineConfig, *, where: Sequence[str], backbone
     return not (sums["inexact"] or sums["not_finite"])
 
 
-def _added(raised: Iterable[Raised], presence: Presence) -> Counter[str]:
+def _added(refined: Iterable[RefinedRows], presence: Presence) -> Counter[str]:
     sums = Counter[str]()
-    for each in raised:
+    for each in refined:
         sums.update(asdict(each))
         presence.update(done_chunks=sums["rows"])
     return sums
@@ -48,7 +48,7 @@ def _added(raised: Iterable[Raised], presence: Presence) -> Counter[str]:
 
 def _print(uri: str, sums: Counter[str], as_json: bool) -> None:
     if as_json:
-        emit({"event": "refined", "bank": uri, **{name: sums[name] for name in Raised.__dataclass_fields__}})
+        emit({"event": "refined", "bank": uri, **{name: sums[name] for name in RefinedRows.__dataclass_fields__}})
         return
     table([("bank", uri), *_rows(sums)])
 

@@ -1,4 +1,4 @@
-"""Raise the rows of an existing bank: recall each exactly, refine its latents, put the row back in a commit.
+"""Refine the rows of an existing bank: recall each exactly, refine its latents, put the row back in a commit.
 
 File by file, so that a document's rows stay in one file and in order. A commit takes a file out and brings the same
 rows back, some of them refined; it stands only on the version that it was decided on, so encoding may go on beside it.
@@ -32,7 +32,7 @@ MADE = (CODES, SCALES, FIDELITY, PATCH, REFINE_STEPS)  # columns that refining c
 
 
 @dataclass(frozen=True, slots=True)
-class Raised:
+class RefinedRows:
     """What was done since the last one, in a commit or without. Figures are sums over the refined rows."""
 
     rows: int = 0
@@ -66,7 +66,7 @@ class BankRefiner:
         """Rows to be refined, as the bank is now."""
         return sum(batch.num_rows for batch in self.bank.rows([CHUNK_ID], self._wanted, batch_rows=65_536))
 
-    def refine(self) -> Iterator[Raised]:
+    def refine(self) -> Iterator[RefinedRows]:
         """Until no row is left to be refined. Raises CommitFailedError where the bank changes without end."""
         done: set[str] = set()
         while path := next((path for path in self.bank.files() if path not in done), None):
@@ -76,7 +76,7 @@ class BankRefiner:
             else:
                 yield raised
 
-    def _piece(self, path: str) -> Raised | None:
+    def _piece(self, path: str) -> RefinedRows | None:
         """At most PIECE rows of a file, in a commit; None where the file has none left."""
         file = ds.dataset([path], self.bank.schema, "parquet", self.bank.folder.filesystem)
         places = self._places(file)[:PIECE]
@@ -88,7 +88,7 @@ class BankRefiner:
         if changed and not self._commit(path, _changed(table, changed), len(changed)):
             return None  # the file has gone, joined with others or replaced: its rows are met elsewhere
         self._seen.update(row[CHUNK_ID] for row in rows)
-        return Raised(**sums)
+        return RefinedRows(**sums)
 
     def _places(self, file: ds.Dataset) -> list[int]:
         """Of the rows that are wanted and have not been tried yet, from the top of the file."""
