@@ -25,7 +25,7 @@ class EncodeSettings:
     merged: bool = True  # adapters added to the backbone's weights
     batch_size: int | None = None  # chunks at once; None: by device
     unit_chunks: int | None = None  # chunks a work unit; None: 2,048; on a CPU 64 in fp32, 128 in bf16
-    threads: int | None = None  # of each actor on a CPU; None: cores over actors
+    threads: int | None = None  # of each encoder on a CPU; None: cores over encoders
     spot_check_rows: int = 16  # that the encoders recall of their first units, to say "exact" of; 0: none
     check: str = "listing"  # what an input file is known by: size and times; or "content", a hash of its bytes
     commit_seconds: float = 5.0

@@ -44,7 +44,7 @@ def jsonl(path: Path, documents: dict[str, str], **metadata: list) -> Path:
 
 
 class Works:
-    """Plans a corpus for a new bank in `folder`; `read` and `encode` are what the actors do."""
+    """Plans a corpus for a new bank in `folder`; `read` and `encode` are what readers and encoders do."""
 
     def __init__(self, folder: Path, codec: Path, corpus: Path, *, metadata: tuple[str, ...] = (), **options):
         columns = ColumnRoles(metadata=metadata)

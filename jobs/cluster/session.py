@@ -27,7 +27,7 @@ from jobs.stopping import Stopped, heed_again
 from model.refusal import Refusal, Unavailable
 
 PACKAGES = ("model", "pipeline", "jobs", "nextmem")
-SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside actors that hold every core
+SPARE_CPUS = 3  # logical: readers, the ledger and Ray's own tasks beside encoders that hold every core
 LEVEL_NOTE = "Set ray log level from environment variable"  # Ray says so on every start
 PASSED_ON = (  # where things lie; never a credential: a runtime environment is shown on the dashboard and logged
     "NEXTMEM_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT",

@@ -44,7 +44,7 @@ class EncodeRequest:
     config: CodecConfig  # of an untrained codec, where one is made
     codec: str | None = None
     backbone: str | None = None
-    actors: int | None = None
+    actors: int | None = None  # encoders
     gpus: bool | None = None  # None: where there are any
     pool: str | None = None  # encoders only on nodes with the label pool=...
     keep_text: bool = False
@@ -85,8 +85,11 @@ def existing_bank(uri: str) -> Bank | None:
 
 
 def wants_gpus(request: EncodeRequest, cluster: Cluster) -> bool:
-    """Whether each actor gets a GPU. ValueError where that is for a person to say: a cluster that starts its nodes when
-    they are asked for shows no GPU before, and encoding there on CPUs would be a mistake that takes days to notice."""
+    """Whether each encoder gets a GPU. ValueError where that is for a person to say.
+
+    A cluster that starts its nodes when they are asked for shows no GPU before. Encoding there on CPUs would be a
+    mistake that takes days to notice.
+    """
     if request.gpus is None and not cluster.is_local and not cluster.gpus:
         raise Refusal(
             "the cluster has no GPU up now: --gpus --actors N asks for N and waits for them, --no-gpus encodes on CPUs"
@@ -134,7 +137,7 @@ def encode_options(
     gpus: bool,
 ) -> EncodeOptions:
     """What the workers are told. `columns` is the plan's."""
-    actors = request.actors or (cluster.gpus if gpus else _cpu_actors(request, codec, cluster))
+    actors = request.actors or (cluster.gpus if gpus else _cpu_encoders(request, codec, cluster))
     return EncodeOptions(
         bank=bank,
         codec=codec,
@@ -158,8 +161,8 @@ def absolute(argument: str) -> str:
     return argument if argument.startswith("hf:") else storage.absolute(argument)
 
 
-def _cpu_actors(request: EncodeRequest, codec: str, cluster: Cluster) -> int:
-    """One actor a core, as far as memory goes: each holds the backbone's weights (docs/decisions.md)."""
+def _cpu_encoders(request: EncodeRequest, codec: str, cluster: Cluster) -> int:
+    """One encoder a core, as far as memory goes: each holds the backbone's weights (docs/decisions.md)."""
     threads = request.settings.threads
     if not threads and not cluster.is_local:
         threads = CORES_AN_ACTOR

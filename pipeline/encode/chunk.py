@@ -1,4 +1,4 @@
-"""Documents to a chunk table: the CPU stage. GPU actors get token ids, not strings."""
+"""Documents to a chunk table: the CPU stage. Encoders get token ids, not strings."""
 
 from __future__ import annotations
 

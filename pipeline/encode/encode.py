@@ -1,10 +1,10 @@
 """The encode stage: work units in, outcomes out. Ray Data schedules; an outcome is tiny, rows go to the bank's files.
 
-    unit -> read + chunk (on a CPU) -> encode + write the unit's file (an actor a GPU) -> outcome -> the driver commits
+    unit -> read + chunk (on a CPU) -> encode + write the unit's file (one a GPU) -> outcome -> the driver commits
 
 One unit is one row is one Ray block, so that Ray cannot merge, split or reorder what a commit means. A job is one
-execution, fed as its outcomes come (pipeline/encode/supply.py). Actors and tasks hold no logic of their own: it is in
-pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
+execution, fed as its outcomes come (pipeline/encode/supply.py). Readers and encoders hold no logic of their own: it is
+in pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RAISED = re.compile(  # as a traceback's last line begins
     r"(model\.refusal\.\w+|[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)): "
 )
 REFUSED = re.compile(r"model\.refusal\.\w+: ")  # what a person can mend, on the worker's machine
-INIT_DEATHS = 8  # actors that may die while loading before the job ends: spot nodes come and go
+INIT_DEATHS = 8  # encoders that may die while loading before the job ends: spot nodes come and go
 
 
 class UnitFeeder:
@@ -228,7 +228,7 @@ def _execution(
 
 
 def _encoders(size: int, options: EncodeOptions, calls: int) -> ActorPoolStrategy:
-    """On a GPU one unit more than it works on waits at each actor."""
+    """On a GPU one unit more than it works on waits at each encoder."""
     if calls > 1:
         return ActorPoolStrategy(
             size=size,

@@ -1,8 +1,8 @@
-"""How often a unit has been tried, kept outside the actors that may die of it.
+"""How often a unit has been tried, kept outside the encoders that may die of it.
 
 Ray restarts a dead actor and hands it the same unit again, for ever. The ledger makes that finite: a range of documents
-that killed its actor twice is halved, and a single document that did is left out. One crash alone is forgiven, because
-a node may be lost under a unit that is not to blame. Ranges under suspicion come last, so that what crashes the second
+that killed its encoder twice is halved, and a single document that did is left out. One crash alone is forgiven: a node
+may be lost under a unit that is not to blame. Ranges under suspicion come last, so that what crashes the second
 time does so in a process that has just encoded the others.
 
 It also knows which process failed at which unit, and which documents failed alone in it (blame.py): the next

@@ -21,8 +21,8 @@ class EncodeOptions:
     verify: bool = True
     refine: RefineConfig | None = None  # None: latents as the encoder makes them
     batch_size: int | None = None  # chunks at once; None: by device
-    spot_check_rows: int = 0  # recalled at once, over all actors: what "exact" is said of
-    actors: int = 1
-    threads: int = 1  # of each actor, on a CPU
-    gpus: bool = False  # one actor a GPU
+    spot_check_rows: int = 0  # recalled at once, over all encoders: what "exact" is said of
+    actors: int = 1  # encoders
+    threads: int = 1  # of each encoder, on a CPU
+    gpus: bool = False  # one encoder a GPU
     pool: str | None = None  # encoders only on nodes with the label pool=...; None: on any

@@ -49,7 +49,7 @@ class Outcome:
 
     receipt: Receipt | None = None
     failure: Failure | None = None
-    worker: str = ""  # the device or actor that did it
+    worker: str = ""  # the encoder that did it, by its GPU or its actor's id
     started: float = 0.0  # seconds since the epoch, when its encoding began
     numbers: dict[str, float] = field(default_factory=dict)
     elsewhere: bool = False  # another job had committed the unit: nothing was encoded

@@ -1,4 +1,4 @@
-"""The encode stage on Ray: which actor does what, and what its death costs."""
+"""The encode stage on Ray: which process does what, and what its death costs."""
 
 from __future__ import annotations
 
