@@ -1,4 +1,4 @@
-"""How much of a text its latents alone give back: greedy decoding, free-running, dense and through NF4.
+"""How much of a text its latents alone give back: drafts, free-running, dense and through NF4.
 
 Patches are left aside: with them recall is exact for any codec. F1 is the paper's: words of the lower-cased text as a
 bag. With 99 % of its tokens right under teacher forcing a text can still come back wrong as a whole: both are measured.
@@ -26,8 +26,8 @@ TELLING = re.compile(r"\b(?:[A-Z]\w*|\w*\d\w*)\b")  # names and numbers, and wha
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """Texts that greedy decoding gives, against the texts that were encoded. Shares from 0 to 1."""
+class Drafted:
+    """Drafts against the texts that were encoded. Shares from 0 to 1."""
 
     f1: float  # mean over chunks, as the paper counts it
     whole: float  # share of chunks that come back whole, and end where the text ends
@@ -41,8 +41,8 @@ class Reconstruction:
 
     chunks: int
     tokens: int
-    dense: Decoded
-    nf4: Decoded
+    dense: Drafted
+    nf4: Drafted
     fidelity: float  # share of positions right under teacher forcing, through NF4
     plain: float  # the same of the backbone alone, no latents before the text
     forced: float  # share of positions that the patch forces, raw rows counted whole
@@ -52,7 +52,7 @@ class Reconstruction:
 
 @torch.inference_mode()
 def reconstruct(codec: Codec, chunks: Sequence[np.ndarray], *, batch_size: int = BATCH) -> Reconstruction:
-    """Encode and decode chunks (token ids, 1 to chunk_tokens each). ValueError for none."""
+    """Encode chunks and draft them (token ids, 1 to chunk_tokens each). ValueError for none."""
     if not chunks:
         raise ValueError("nothing to reconstruct: there are no chunks")
     measured = [
@@ -62,8 +62,8 @@ def reconstruct(codec: Codec, chunks: Sequence[np.ndarray], *, batch_size: int =
     return Reconstruction(
         chunks=len(measured),
         tokens=tokens,
-        dense=_decoded([each.dense for each in measured], tokens),
-        nf4=_decoded([each.nf4 for each in measured], tokens),
+        dense=_drafted([each.dense for each in measured], tokens),
+        nf4=_drafted([each.nf4 for each in measured], tokens),
         fidelity=sum(each.right for each in measured) / tokens,
         plain=sum(each.plain for each in measured) / tokens,
         forced=sum(each.forced for each in measured) / tokens,
@@ -74,7 +74,7 @@ def reconstruct(codec: Codec, chunks: Sequence[np.ndarray], *, batch_size: int =
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """One chunk, decoded one way."""
+    """One chunk, drafted one way."""
 
     f1: float
     whole: bool
@@ -127,20 +127,20 @@ def _plain(codec: Codec, ids_BL: torch.Tensor) -> torch.Tensor:
 
 
 def _compared(codec: Codec, ids: np.ndarray, found: np.ndarray) -> _Compared:
-    text, decoded = (codec.tokenizer.decode(some.tolist()) for some in (ids, found))
+    text, drafted = (codec.tokenizer.decode(some.tolist()) for some in (ids, found))
     telling = Counter(TELLING.findall(text))
-    shared = (telling & Counter(TELLING.findall(decoded))).total()
+    shared = (telling & Counter(TELLING.findall(drafted))).total()
     return _Compared(
-        f1=word_f1(text, decoded),
+        f1=word_f1(text, drafted),
         whole=bool(np.array_equal(ids, found)),
         names_and_numbers=shared / telling.total() if telling else None,
         right=int((ids[: len(found)] == found[: len(ids)]).sum()),
     )
 
 
-def _decoded(compared: Sequence[_Compared], tokens: int) -> Decoded:
+def _drafted(compared: Sequence[_Compared], tokens: int) -> Drafted:
     telling = [each.names_and_numbers for each in compared if each.names_and_numbers is not None]
-    return Decoded(
+    return Drafted(
         f1=statistics.fmean(each.f1 for each in compared),
         whole=statistics.fmean(each.whole for each in compared),
         names_and_numbers=statistics.fmean(telling) if telling else 1.0,
@@ -148,9 +148,9 @@ def _decoded(compared: Sequence[_Compared], tokens: int) -> Decoded:
     )
 
 
-def word_f1(text: str, decoded: str) -> float:
+def word_f1(text: str, drafted: str) -> float:
     """F1 of two bags of lower-cased words, parted by white space; 1 where both are empty."""
-    wanted, found = Counter(text.lower().split()), Counter(decoded.lower().split())
+    wanted, found = Counter(text.lower().split()), Counter(drafted.lower().split())
     if not wanted or not found:
         return float(wanted == found)
     shared = (wanted & found).total()
