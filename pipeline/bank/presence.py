@@ -36,7 +36,7 @@ class JobRecord:
     """What one job said of itself last. Times are seconds since the epoch; a tend has no units and chunks."""
 
     job: str
-    kind: str  # encode, tend
+    kind: str  # encode, refine, tend
     state: str  # planning, starting, encoding, tending; at the end one of ENDED
     host: str
     place: str  # host, boot and process namespace: where `pid` means something

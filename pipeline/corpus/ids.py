@@ -31,7 +31,7 @@ _WHOLE = {
 _ZEROS = re.compile(r"(\.\d*?)0+(?=Z|$)")
 
 
-class Inexact(float):
+class RoundedFloat(float):
     """A float from a column in which no one whole number stands for it."""
 
 
@@ -40,7 +40,7 @@ def id_text(value: Any) -> str | None:
     if value.__class__ is str:
         return value if value and not value.isspace() and is_unicode(value) else None
     match value:
-        case bool() | Inexact():
+        case bool() | RoundedFloat():
             return None
         case int():
             return str(value)
@@ -104,7 +104,7 @@ def _float(value: float | None, whole: int) -> float | str | None:
     """NaN is what pandas writes for a gap."""
     if value is None or value != value:
         return None
-    return str(int(value)) if _is_whole(value, whole) else Inexact(value)
+    return str(int(value)) if _is_whole(value, whole) else RoundedFloat(value)
 
 
 def _is_whole(value: float, whole: int) -> bool:
