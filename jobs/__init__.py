@@ -1,1 +1,1 @@
-"""The `nextmem` command and the jobs it starts. Thin: the work is in pipeline and model."""
+"""What runs for a while, on Ray or without: encoding, training, evaluating. Thin: the work is in pipeline and model."""

@@ -2,8 +2,8 @@
 
 Verifying forces every position that is wrong, or right by less than a margin. Logits computed on another machine, or in
 batches of another size, round otherwise; now and then a lead above the margin is gone, and the draft goes astray from
-there on. Before that position the draft is right, and there the true token came second. So the near ties of a draft,
-from the first on, are turned one at a time and drafted on, until the row's hash says that these are the tokens.
+there on. Before that position the draft is right, and there the true token came second. So a best-first search turns
+the near ties of a draft one at a time and drafts on, until the row's hash says that these are the tokens.
 
 Shapes: L text tokens, S positions before them, D hidden width.
 """

@@ -1,4 +1,4 @@
-"""Who is at work on a bank: one small file a job, `_jobs/<id>.json`, replaced whole every few seconds while it lives.
+"""Heartbeats: who is at work on a bank. A job replaces its file `_jobs/<id>.json` whole every few seconds.
 
 A job killed with SIGKILL cannot say that it has gone. So a record counts as alive only while its process lives, where
 that can be asked (same host, same boot, same process namespace), and elsewhere only while its last beat is younger than

@@ -1,4 +1,4 @@
-"""Upkeep of a bank: forget documents, join small files, remove what no version needs, checkpoint the log.
+"""Upkeep of a bank: forget documents, join small files, remove orphans and what no version needs, checkpoint the log.
 
 None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun. What was
 lost is: see `drop`.

@@ -1,4 +1,4 @@
-"""How often a unit has been tried, kept outside the encoders that may die of it.
+"""The ledger: how often a unit has been tried, kept outside the encoders that may die of it.
 
 Ray restarts a dead actor and hands it the same unit again, for ever. The ledger makes that finite: a range of documents
 that killed its encoder twice is halved, and a single document that did is left out. One crash alone is forgiven: a node
