@@ -16,10 +16,16 @@ from jobs.stopping import Stopped, heed
 from nextmem.commands.dashes import with_hint
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
-from nextmem.commands.read import export, info, recall, search, verify
+from nextmem.commands.export import export
+from nextmem.commands.info import info
+from nextmem.commands.recall import recall
+from nextmem.commands.refine import refine
+from nextmem.commands.search import search
+from nextmem.commands.status import status
 from nextmem.commands.submit import jobs, logs, stop, submit
-from nextmem.commands.tend import refine, status, tend
+from nextmem.commands.tend import tend
 from nextmem.commands.train import train
+from nextmem.commands.verify import verify
 from nextmem.told import DEBUG, told
 
 
