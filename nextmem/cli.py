@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from jobs.cluster.token import join_with_token
-from jobs.stopping import Stopped, heed
+from jobs.stopping import Heed, Stopped
 from nextmem.commands.dashes import with_hint
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
@@ -44,7 +43,7 @@ class Refusing(click.Group):
         return super().main(args, *rest, **{"obj": given} | more)
 
     def invoke(self, ctx: click.Context):
-        signals = heed()
+        signals = Heed()
         signals.begin()
         try:
             return super().invoke(ctx)
@@ -77,14 +76,6 @@ def _is_utf8(argument: str) -> bool:
 @click.version_option(package_name="nextmem")
 def main() -> None:
     """Turn a corpus into a memory bank: latents a language model reads in place of text, with exact recall."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a late call to Ray starts it again while we end
-    if cache := os.environ.get("NEXTMEM_CACHE"):
-        os.environ["NEXTMEM_CACHE"] = os.path.abspath(cache)  # workers run in another folder
-        os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.path.abspath(cache), "matplotlib"))
-    join_with_token()
 
 
 for command in (

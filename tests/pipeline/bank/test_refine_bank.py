@@ -10,6 +10,7 @@ from model.config import RefineConfig
 from pipeline import schema
 from pipeline.bank import refine_bank
 from pipeline.bank.bank import Bank
+from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.identity import codec_identity
 from pipeline.bank.recall import recall
