@@ -15,8 +15,8 @@ import pyarrow as pa
 from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
 from nextmem.filters import Filter, expression
-from nextmem.hits import Hit, Texts, require_exact
-from nextmem.latents import Latents
+from nextmem.hits import Hit, hits_of, require_exact
+from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
@@ -108,9 +108,7 @@ class Bank:
             table = self._open()
             rows = expression(filter, table.schema)
             query_E = embed_query(self.codec(), query)
-        found = nearest(table, query_E, k, filter=rows)
-        texts = Texts(self, [hit.chunk_id for hit in found])
-        return [Hit.of(hit, texts) for hit in found]
+        return hits_of(self, nearest(table, query_E, k, filter=rows))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.
@@ -156,7 +154,7 @@ class Bank:
         """The stored latents of these chunks, dequantised: float32 [N, K, D]. Raises NotInBank."""
         with self._lock:
             rows = by_chunk_id(self._open(), _ids(chunk_ids))
-            return Latents.of(rows, self.codec())
+            return latents_of(rows, self.codec())
 
     def info(self) -> BankInfo:
         """Documents, chunks, codec, sizes, fidelity and versions."""

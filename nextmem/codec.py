@@ -44,9 +44,9 @@ class Memory:
     @property
     def latents(self) -> Latents:
         """The memory's latents as float32 [N, K, D], and as rows for `inputs_embeds`."""
-        from nextmem.latents import Latents
+        from nextmem.latents import latents_of
 
-        return Latents.of(self.rows, self._codec)
+        return latents_of(self.rows, self._codec)
 
 
 class Codec:

@@ -24,11 +24,6 @@ class Hit:
     score: float  # cosine, -1 to 1
     _texts: Texts = field(repr=False, compare=False)
 
-    @classmethod
-    def of(cls, found: Nearest, texts: Texts) -> Hit:
-        """A hit of pipeline/bank/search.py that can recall its text."""
-        return cls(**asdict(found), _texts=texts)
-
     @property
     def text(self) -> str:
         """The chunk's exact text. Raises InexactRecall, never anything silent."""
@@ -56,6 +51,12 @@ class Texts:
         if self._rows is None:
             self._rows = {row.chunk_id: row for row in self._bank.recalled(chunk_ids=self._ids)}
         return self._rows[chunk_id]
+
+
+def hits_of(bank: Bank, found: list[Nearest]) -> list[Hit]:
+    """What pipeline/bank/search.py found, as hits that can recall their texts."""
+    texts = Texts(bank, [hit.chunk_id for hit in found])
+    return [Hit(**asdict(hit), _texts=texts) for hit in found]
 
 
 def require_exact(row: Recalled) -> Recalled:

@@ -23,13 +23,13 @@ class Latents:
     values: torch.Tensor  # float32 [N, K, D], dequantised
     _codec: Codec = field(repr=False, compare=False)
 
-    @classmethod
-    def of(cls, rows: pa.Table, codec: Codec) -> Latents:
-        """Of memory rows and the codec that made them."""
-        from pipeline.bank.recall import stored_latents
-
-        return cls(tuple(rows[schema.CHUNK_ID].to_pylist()), stored_latents(rows, codec), codec)
-
     def as_embeds(self) -> torch.Tensor:
         """[N, K, D] in the backbone's dtype, on its device: rows for `inputs_embeds` of the same backbone."""
         return self._codec.as_embeds(self.values)
+
+
+def latents_of(rows: pa.Table, codec: Codec) -> Latents:
+    """Of memory rows and the codec that made them."""
+    from pipeline.bank.recall import stored_latents
+
+    return Latents(tuple(rows[schema.CHUNK_ID].to_pylist()), stored_latents(rows, codec), codec)
