@@ -17,11 +17,14 @@ from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
 from nextmem.commands.info import info
+from nextmem.commands.jobs import jobs
+from nextmem.commands.logs import logs
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
 from nextmem.commands.search import search
 from nextmem.commands.status import status
-from nextmem.commands.submit import jobs, logs, stop, submit
+from nextmem.commands.stop import stop
+from nextmem.commands.submit import submit
 from nextmem.commands.tend import tend
 from nextmem.commands.train import train
 from nextmem.commands.verify import verify
