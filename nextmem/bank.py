@@ -28,7 +28,8 @@ from pipeline.bank.tend_bank import Tended, tend_bank
 from pipeline.bank.verify import Verdict, verify
 
 if TYPE_CHECKING:
-    from model.codec import Codec
+    from model.codec import Codec as ModelCodec
+    from nextmem.codec import Codec
     from pipeline.bank.recall import Recalled
     from pipeline.bank.refine_bank import Raised
 
@@ -52,7 +53,7 @@ class Bank:
     def __init__(self, table: Table, *, backbone: str | None = None):
         self._table, self._backbone = table, backbone
         self._lock = threading.RLock()
-        self._codec: Codec | None = None
+        self._codec: ModelCodec | None = None
         self._closed = False
 
     def __enter__(self) -> Bank:
@@ -107,7 +108,7 @@ class Bank:
         with self._lock:
             table = self._open()
             rows = expression(filter, table.schema)
-            query_E = embed_query(self.codec(), query)
+            query_E = embed_query(self._loaded(), query)
         return hits_of(self, nearest(table, query_E, k, filter=rows))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
@@ -148,13 +149,13 @@ class Bank:
             found = by_doc_id(table, doc_id) if chunk_ids is None else by_chunk_id(table, _ids(chunk_ids))
             rows, of = iter(found.to_batches()), found.num_rows
         count = Count(on_progress, of)
-        return self._in_turn(recall(rows, self.codec(), patched=patched, batch_size=batch_size, on_decoded=count))
+        return self._in_turn(recall(rows, self._loaded(), patched=patched, batch_size=batch_size, on_decoded=count))
 
     def latents(self, chunk_ids: Sequence[str]) -> Latents:
         """The stored latents of these chunks, dequantised: float32 [N, K, D]. Raises NotInBank."""
         with self._lock:
             rows = by_chunk_id(self._open(), _ids(chunk_ids))
-            return latents_of(rows, self.codec())
+            return latents_of(rows, self._loaded())
 
     def info(self) -> BankInfo:
         """Documents, chunks, codec, sizes, fidelity and versions."""
@@ -183,7 +184,7 @@ class Bank:
             if repair:
                 self.reload()
             table, checked = self._open(), {"sample": sample, "weights": weights, "repair": repair}
-            return verify(table, self.codec, on_progress=on_progress, **checked)
+            return verify(table, self._loaded, on_progress=on_progress, **checked)
 
     def refine(
         self,
@@ -205,7 +206,7 @@ class Bank:
         with self._lock:
             table = self._open()
             rows = expression(filter, table.schema)
-            return refine_bank(table, self.codec, chosen.config(steps), where=rows, on_progress=on_progress)
+            return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
     def tend(self, *, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
@@ -231,7 +232,12 @@ class Bank:
         return export(self._open(), out)
 
     def codec(self) -> Codec:
-        """The bank's own codec, as its rows were verified (model/codec.py). Loaded once; use it from one thread."""
+        """The bank's own codec, computed as its rows were verified. It takes turns with this bank's calls."""
+        from nextmem.codec import Codec
+
+        return Codec(self._loaded(), self._lock)
+
+    def _loaded(self) -> ModelCodec:
         with self._lock:
             table = self._open()
             if self._codec is None:

@@ -52,8 +52,8 @@ class Memory:
 class Codec:
     """Encoder and decoder over one frozen backbone. Made by `Codec.load`; threads wait for one another."""
 
-    def __init__(self, codec: ModelCodec):
-        self._codec, self._lock = codec, threading.Lock()
+    def __init__(self, codec: ModelCodec, lock: threading.RLock | None = None):
+        self._codec, self._lock = codec, lock or threading.RLock()
 
     @classmethod
     def load(

@@ -12,6 +12,7 @@ import torch
 from works import ARTICLES
 
 import nextmem
+from model.backbone import load_backbone
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.presence import Presence
 
@@ -132,7 +133,7 @@ def test_latents_have_a_row_a_chunk_in_the_order_asked_for_and_fit_the_backbone(
     assert found.chunk_ids == tuple(ids[::-1]) and found.values.shape == (3, 3, 64)
     assert found.values.dtype == torch.float32
     assert torch.equal(found.values, bank.latents(ids).values.flip(0))
-    embeds, backbone = found.as_embeds(), bank.codec().backbone
+    embeds, backbone = found.as_embeds(), load_backbone("tiny-llama", precision="fp32", device="cpu")
     assert embeds.shape == (3, 3, 64) and embeds.dtype == backbone.dtype
     assert backbone.model(inputs_embeds=embeds).logits.shape == (3, 3, backbone.vocab_size)
 
@@ -222,8 +223,20 @@ def test_what_is_no_bank_is_refused(tmp_path):
 def test_the_codec_is_loaded_once_and_let_go_when_the_bank_is_closed(articles):
     with nextmem.open(articles) as bank:
         assert bank._codec is None
-        assert bank.codec() is bank.codec()
+        assert bank.codec()._codec is bank.codec()._codec is bank._codec
     assert bank._codec is None
+
+
+def test_a_banks_codec_encodes_and_decodes_as_the_bank_does(bank):
+    codec = bank.codec()
+    (memory,) = codec.encode([ARTICLES["tokyo"]])
+    assert codec.decode([memory]) == [ARTICLES["tokyo"]]
+    assert torch.equal(memory.latents.values, bank.latents(ids_of(bank, "tokyo")).values)
+
+
+def ids_of(bank, doc_id):
+    rows = bank.to_arrow(["chunk_id", "position"], filter={"doc_id": doc_id})
+    return rows.sort_by("position")["chunk_id"].to_pylist()
 
 
 def test_a_closed_bank_refuses_with_one_line(articles):
