@@ -27,7 +27,7 @@ import ray
 
 from benchmarks.harness import Report, options
 from benchmarks.made_up import empty_bank, paced_actors, units
-from jobs.cluster.session import keep_stdout, quiet, runtime_env
+from jobs.cluster.session import keep_stdout, runtime_env, set_variables
 from pipeline.encode.committer import commit_as_they_come
 from pipeline.encode.encode import encode
 from pipeline.encode.ledger import RemoteLedger
@@ -76,7 +76,7 @@ class PacedRun:
 
     def run(self) -> None:
         bank, encode_options = empty_bank(self.scratch, self.processes)
-        quiet()
+        set_variables()
         keep_stdout()
         ray.init(
             "local",

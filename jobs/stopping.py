@@ -1,8 +1,8 @@
 """What a scheduler or a terminal sends to end a command: as Ctrl-C, and the exit code says which signal it was.
 
 A scheduler sends SIGTERM before it takes the machine away, `timeout` sends it to the command and then to its whole
-group, a terminal that closes sends SIGHUP. Ray puts handlers of its own in the place of ours, so they are set again
-once it runs.
+group, a terminal that closes sends SIGHUP. Ray puts handlers of its own in the place of ours, so those before it are
+set again once it runs. Only the command line listens: a caller from Python keeps handlers of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import os
 import signal
 import stat
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
@@ -61,19 +62,17 @@ class Heed:
             raise Stopped(number)
 
 
-_HEED: list[Heed] = []  # the running command's
-
-
-def heed() -> Heed:
-    """The handlers of a command that begins; `begin` and `end` are its caller's."""
-    _HEED[:] = [Heed()]
-    return _HEED[0]
-
-
-def heed_again() -> None:
-    """After a library has set its own handlers. Nothing where no command of ours runs."""
-    for running in _HEED:
-        running.begin()
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Around a library that sets handlers of its own, as Ray does for SIGTERM: afterwards those before it stand again,
+    be they ours or a caller's."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if ours else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: one that C has set
 
 
 def _leave_the_terminal() -> None:

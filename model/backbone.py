@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from model.allocator import keep_freed_memory
 from model.precision import default_precision
+from model.quiet import quiet_loading
 from model.tiny import tiny_model
 from model.tokens import TextTokenizer
 from model.weights import Weights, find_weights
@@ -103,9 +104,9 @@ def load_backbone(
         model = tiny_model(name).to(DTYPES[precision])
         model.set_attn_implementation(attention)
     else:
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.folder, dtype=DTYPES[precision], attn_implementation=attention, **_four_bit(load_in_4bit, precision)
-        )
+        kind = {"dtype": DTYPES[precision], "attn_implementation": attention, **_four_bit(load_in_4bit, precision)}
+        with quiet_loading():
+            model = AutoModelForCausalLM.from_pretrained(weights.folder, **kind)
     model.requires_grad_(False).eval()
     if not load_in_4bit:
         model.to(device)

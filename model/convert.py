@@ -14,7 +14,10 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from model.quiet import quiet_loading
 
+
+@quiet_loading()
 def convert(file: Path, folder: Path) -> None:
     """Write config.json, model.safetensors (fp32) and tokenizer files; the folder appears whole."""
     gguf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)

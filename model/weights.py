@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from model.bytes_tokenizer import bytes_tokenizer
 from model.embedded import EMBEDDED, embedded_folder
+from model.quiet import no_bars
 from model.refusal import Missing, Refusal
 from model.tokens import TextTokenizer
 
@@ -93,11 +94,12 @@ def _local(name: str) -> Path | None:
 
 
 def _fetched(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, utils
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        with no_bars(utils):
+            return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Refusal(

@@ -20,24 +20,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nextmem.bank import Bank, Hit, Latents, Verdict, open
+    from model.refusal import Refusal
+    from nextmem.bank import Bank, open
     from nextmem.codec import Codec, Memory
     from nextmem.encoding import encode
+    from nextmem.hits import Hit
+    from nextmem.latents import Latents
     from nextmem.training import train
     from pipeline.bank.lookup import NotInBank
     from pipeline.bank.recall import InexactRecall
+    from pipeline.bank.verify import Verdict
 
 __all__ = [
-    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Verdict", "encode", "open", "train",
+    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "encode",
+    "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
-    "nextmem.bank": ("Bank", "Hit", "Latents", "Verdict", "open"),
+    "model.refusal": ("Refusal",),
+    "nextmem.bank": ("Bank", "open"),
     "nextmem.codec": ("Codec", "Memory"),
     "nextmem.encoding": ("encode",),
+    "nextmem.hits": ("Hit",),
+    "nextmem.latents": ("Latents",),
     "nextmem.training": ("train",),
     "pipeline.bank.lookup": ("NotInBank",),
     "pipeline.bank.recall": ("InexactRecall",),
+    "pipeline.bank.verify": ("Verdict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

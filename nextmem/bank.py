@@ -1,35 +1,37 @@
-"""A memory bank from Python: search it, recall its texts, read its latents, check it, hand it on.
+"""A memory bank from Python: search it, recall its texts, read its latents, look after it, hand it on.
 
 Shapes: N chunks, K latents, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
 
-import builtins
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from jobs.settings import RefineSettings, TendSettings, replaced
+from model.refusal import Refusal
+from nextmem.filters import Filter, expression
+from nextmem.hits import Hit, hits_of, require_exact
+from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
+from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
 from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
+from pipeline.bank.status import Status, status
+from pipeline.bank.tend_bank import Tended, tend_bank
+from pipeline.bank.verify import Verdict, verify
 
 if TYPE_CHECKING:
-    import torch
-
-    from model.codec import Codec
+    from model.codec import Codec as ModelCodec
+    from nextmem.codec import Codec
     from pipeline.bank.recall import Recalled
-    from pipeline.bank.search import Hit as Nearest
-    from pipeline.bank.verify import Verdict
-
-Filter = pc.Expression | Mapping[str, object]
+    from pipeline.bank.refine_bank import RefinedRows
 
 
 def open(bank: str | os.PathLike[str], *, version: int | None = None, backbone: str | None = None) -> Bank:
@@ -51,7 +53,7 @@ class Bank:
     def __init__(self, table: Table, *, backbone: str | None = None):
         self._table, self._backbone = table, backbone
         self._lock = threading.RLock()
-        self._codec: Codec | None = None
+        self._codec: ModelCodec | None = None
         self._closed = False
 
     def __enter__(self) -> Bank:
@@ -82,6 +84,11 @@ class Bank:
         """The version this object stands on. Commits that come later are seen after `reload`."""
         return self._table.version
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of a row: NextMem's own (pipeline/schema.py), then those carried from the corpus."""
+        return self._table.schema
+
     def reload(self) -> int:
         """Stand on the newest version and return its number."""
         with self._lock:
@@ -92,15 +99,17 @@ class Bank:
         """The k chunks nearest to the query by cosine, best first; fewer where the bank holds fewer.
 
         `filter` keeps to rows it is true of: a pyarrow expression, or a dict of column to value or list of values.
-        Raises ValueError for an empty query.
+        Raises ValueError for an empty query, or a column that is not there.
         """
         from pipeline.bank.search import embed_query, nearest
 
+        if not query.strip():
+            raise Refusal("the query is empty: give a few words to search for")
         with self._lock:
-            table, codec = self._open(), self.codec()
-            found = nearest(table, embed_query(codec, query), k, filter=expression(table, filter))
-        texts = _Texts(self, tuple(hit.chunk_id for hit in found))
-        return [Hit.of(hit, texts) for hit in found]
+            table = self._open()
+            rows = expression(filter, table.schema)
+            query_E = embed_query(self._loaded(), query)
+        return hits_of(self, nearest(table, query_E, k, filter=rows))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.
@@ -110,9 +119,8 @@ class Bank:
         """
         if (chunk_id is None) == (doc_id is None):
             raise TypeError("give one of chunk_id and doc_id")
-        return "".join(
-            require_exact(row).text for row in self.recalled(chunk_ids=chunk_id and [chunk_id], doc_id=doc_id)
-        )
+        rows = self.recalled(chunk_ids=None if chunk_id is None else [chunk_id], doc_id=doc_id)
+        return "".join(require_exact(row).text for row in rows)
 
     def recalled(
         self,
@@ -122,171 +130,137 @@ class Bank:
         filter: Filter | None = None,
         patched: bool = True,
         batch_size: int | None = None,
-        on_decoded: Callable[[int], object] = lambda rows: None,
+        on_progress: Told = lambda done, of: None,
     ) -> Iterator[Recalled]:
         """Rows with their texts, streaming: those of the ids, of one document, or all that `filter` is true of.
 
         Each says itself whether it is `exact`; nothing is raised of one that is not. `patched=False` gives what the
-        latents alone decode to. `on_decoded` is told of so many rows more as they are decoded.
+        latents alone decode to. `batch_size`: chunks decoded at once. `on_progress` is told how many rows are decoded,
+        and of how many (None with a filter). Raises NotInBank at once, before the first row.
         """
         from pipeline.bank.recall import COLUMNS, recall
 
+        if sum(given is not None for given in (chunk_ids, doc_id, filter)) > 1:
+            raise TypeError("give one of chunk_ids, doc_id and filter, or none for all rows")
         table = self._open()
-        if chunk_ids is not None:
-            rows: Iterator[pa.RecordBatch] = iter(by_chunk_id(table, chunk_ids).to_batches())
-        elif doc_id is not None:
-            rows = iter(by_doc_id(table, doc_id).to_batches())
+        if chunk_ids is None and doc_id is None:
+            rows, of = table.rows(COLUMNS, expression(filter, table.schema)), table.count() if filter is None else None
         else:
-            rows = table.rows(COLUMNS, expression(table, filter))
-        found = recall(rows, self.codec(), patched=patched, batch_size=batch_size, on_decoded=on_decoded)
-        while True:
-            with self._lock:
-                self._open()
-                if (row := next(found, None)) is None:
-                    return
-            yield row
+            found = by_doc_id(table, doc_id) if chunk_ids is None else by_chunk_id(table, _ids(chunk_ids))
+            rows, of = iter(found.to_batches()), found.num_rows
+        count = Count(on_progress, of)
+        return self._in_turn(recall(rows, self._loaded(), patched=patched, batch_size=batch_size, on_decoded=count))
 
     def latents(self, chunk_ids: Sequence[str]) -> Latents:
-        """The stored latents of these chunks, dequantised. Raises NotInBank."""
+        """The stored latents of these chunks, dequantised: float32 [N, K, D]. Raises NotInBank."""
         with self._lock:
-            rows = by_chunk_id(self._open(), chunk_ids)
-            return Latents.of(rows, self.codec())
+            rows = by_chunk_id(self._open(), _ids(chunk_ids))
+            return latents_of(rows, self._loaded())
 
     def info(self) -> BankInfo:
         """Documents, chunks, codec, sizes, fidelity and versions."""
         return info(self._open())
 
+    def status(self) -> Status:
+        """The jobs that are at work on the bank, or how the last encode ended; when the last commit was."""
+        return status(self._open())
+
     def verify(
         self,
         *,
         sample: int | None = None,
+        weights: bool = False,
         repair: bool = False,
-        on_decoded: Callable[[int], object] = lambda rows: None,
+        on_progress: Told = lambda done, of: None,
     ) -> Verdict:
-        """Check counts, hashes and duplicates, and decode all rows or `sample` of them.
+        """Check counts, hashes and duplicates, and decode all rows or `sample` of them, drawn evenly.
 
-        `repair` takes files that cannot be read out of the bank; the next encode makes their rows again.
+        `weights`: hash the backbone's weight files whole, not in samples. `repair` takes files that cannot be read out
+        of the newest version; the next encode makes their rows again. `on_progress` is told how many rows are decoded,
+        and of how many. The verdict's `whole` says whether nothing is wrong. Raises BusyError where a repair would run
+        beside another job.
         """
-        from pipeline.bank.verify import verify
-
         with self._lock:
-            return verify(self._open(), self.codec, sample=sample, repair=repair, on_decoded=on_decoded)
+            if repair:
+                self.reload()
+            table, checked = self._open(), {"sample": sample, "weights": weights, "repair": repair}
+            return verify(table, self._loaded, on_progress=on_progress, **checked)
+
+    def refine(
+        self,
+        steps: int | str = "auto",
+        *,
+        filter: Filter | None = None,
+        on_progress: Told = lambda done, of: None,
+        **settings: object,
+    ) -> RefinedRows:
+        """Make the latents of rows carry more of their text, in the newest version. Recall stays exact.
+
+        `steps`: optimizer steps on each chunk's latents, fewer where they are right before; "auto": until they are.
+        `on_progress` is told how many chunks are refined, and of how many. `settings`: refine_most and refine_batch.
+        The same call again goes on where it stopped. Raises BusyError beside a tend or another refine.
+        """
+        from pipeline.bank.refine_bank import refine_bank
+
+        (chosen,) = replaced(settings, RefineSettings())
+        with self._lock:
+            table = self._open()
+            rows = expression(filter, table.schema)
+            return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
+
+    def tend(self, *, dry_run: bool = False, **settings: object) -> Tended:
+        """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
+
+        `dry_run` says what would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another
+        job is at work on the bank.
+        """
+        (chosen,) = replaced(settings, TendSettings())
+        hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
+        with self._lock:
+            return tend_bank(self._open(), dry_run=dry_run, **hours)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
         table = self._open()
-        wanted = list(columns) if columns is not None else None
+        wanted = None if columns is None else list(columns)
+        rows = table.rows(wanted, expression(filter, table.schema))
         schema = table.schema if wanted is None else pa.schema([table.schema.field(name) for name in wanted])
-        return pa.Table.from_batches(table.rows(wanted, expression(table, filter)), schema)
+        return pa.Table.from_batches(rows, schema)
 
     def export(self, out: str | os.PathLike[str]) -> Exported:
-        """Write plain Parquet of the live rows to a new folder: all of it or nothing."""
+        """Write plain Parquet of the live rows to a new folder: all of it or nothing. Raises FileExistsError."""
         return export(self._open(), out)
 
     def codec(self) -> Codec:
-        """The bank's own codec, as its rows were verified (model/codec.py). Loaded once; hold no other thread on it."""
+        """The bank's own codec, computed as its rows were verified. It takes turns with this bank's calls."""
+        from nextmem.codec import Codec
+
+        return Codec(self._loaded(), self._lock)
+
+    def _loaded(self) -> ModelCodec:
         with self._lock:
             table = self._open()
             if self._codec is None:
                 self._codec = load_bank_codec(table, backbone=self._backbone)
             return self._codec
 
+    def _in_turn(self, rows: Iterator[Recalled]) -> Iterator[Recalled]:
+        """The same rows; other threads have the codec between them."""
+        while True:
+            with self._lock:
+                self._open()
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+
     def _open(self) -> Table:
         if self._closed:
-            raise ValueError(f"the bank {self.path} is closed: open it again with nextmem.open")
+            raise Refusal(f"the bank {self.path} is closed: open it again with nextmem.open")
         return self._table
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A chunk that a search found. `text` is recalled when it is first asked for, with the search's other hits."""
-
-    chunk_id: str
-    doc_id: str
-    position: int  # 0-based place in the document
-    source: str
-    char_start: int  # code points, half open
-    char_end: int
-    score: float  # cosine, -1 to 1
-    _texts: _Texts = field(repr=False, compare=False)
-
-    @classmethod
-    def of(cls, found: Nearest, texts: _Texts) -> Hit:
-        """A hit of pipeline/bank/search.py that can recall its text."""
-        names = (name for name in cls.__dataclass_fields__ if name != "_texts")
-        return cls(**{name: getattr(found, name) for name in names}, _texts=texts)
-
-    @property
-    def text(self) -> str:
-        """The chunk's exact text. Raises InexactRecall, never anything silent."""
-        return require_exact(self.recalled).text
-
-    @property
-    def recalled(self) -> Recalled:
-        """The text with what is known of it: whether it is exact, and what share the latents carried."""
-        return self._texts.row(self.chunk_id)
-
-
-class _Texts:
-    """The rows of one search, recalled together when the first of them is asked for."""
-
-    def __init__(self, bank: Bank, chunk_ids: tuple[str, ...]):
-        self._bank, self._ids = bank, chunk_ids
-        self._rows: dict[str, Recalled] | None = None
-
-    def row(self, chunk_id: str) -> Recalled:
-        if self._rows is None:
-            self._rows = {row.chunk_id: row for row in self._bank.recalled(chunk_ids=self._ids)}
-        return self._rows[chunk_id]
-
-
-@dataclass(frozen=True, slots=True)
-class Latents:
-    """What a model reads in place of the chunks' texts."""
-
-    chunk_ids: tuple[str, ...]
-    values: torch.Tensor  # float32 [N, K, D], dequantised
-    _codec: Codec = field(repr=False, compare=False)
-
-    @classmethod
-    def of(cls, rows: pa.Table, codec: Codec) -> Latents:
-        """Of memory rows and the codec that made them."""
-        from pipeline.bank.recall import stored_latents
-
-        return cls(tuple(rows["chunk_id"].to_pylist()), stored_latents(rows, codec), codec)
-
-    def as_embeds(self) -> torch.Tensor:
-        """[N, K, D] in the backbone's dtype, on its device: rows for `inputs_embeds` of the same backbone."""
-        return self._codec.as_embeds(self.values)
-
-
-def require_exact(row: Recalled) -> Recalled:
-    """The row itself. Raises InexactRecall where its text is not the one that was encoded."""
-    from pipeline.bank.recall import InexactRecall
-
-    if not row.exact:
-        raise InexactRecall(row)
-    return row
-
-
-def expression(table: Table, filter: Filter | None) -> pc.Expression | None:
-    """A filter as pyarrow knows it. ValueError for a column that the bank does not have."""
-    if filter is None or isinstance(filter, pc.Expression):
-        return filter
-    missing = [name for name in filter if name not in table.schema.names]
-    if missing:
-        raise ValueError(f"{table.folder.uri} has no column {missing[0]!r}; it has {', '.join(table.schema.names)}")
-    parts = [_is(name, value) for name, value in filter.items()]
-    found = parts[0] if parts else None
-    for part in parts[1:]:
-        found = found & part
-    return found
-
-
-def _is(name: str, value: object) -> pc.Expression:
-    column = pc.field(name)
-    if value is None:
-        return column.is_null()
-    if isinstance(value, builtins.list | tuple | set | frozenset):
-        return column.isin(builtins.list(value))
-    return column == value
+def _ids(chunk_ids: Sequence[str]) -> list[str]:
+    if isinstance(chunk_ids, str):
+        raise TypeError("give a list of chunk ids, not one id")
+    return list(chunk_ids)

@@ -11,15 +11,23 @@ from collections.abc import Sequence
 
 import click
 
-from jobs.cluster.token import join_with_token
-from jobs.stopping import Stopped, heed
+from jobs.stopping import Heed, Stopped
 from nextmem.commands.dashes import with_hint
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
-from nextmem.commands.read import export, info, recall, search, verify
-from nextmem.commands.submit import jobs, logs, stop, submit
-from nextmem.commands.tend import refine, status, tend
+from nextmem.commands.export import export
+from nextmem.commands.info import info
+from nextmem.commands.jobs import jobs
+from nextmem.commands.logs import logs
+from nextmem.commands.recall import recall
+from nextmem.commands.refine import refine
+from nextmem.commands.search import search
+from nextmem.commands.status import status
+from nextmem.commands.stop import stop
+from nextmem.commands.submit import submit
+from nextmem.commands.tend import tend
 from nextmem.commands.train import train
+from nextmem.commands.verify import verify
 from nextmem.told import DEBUG, told
 
 
@@ -38,7 +46,7 @@ class Refusing(click.Group):
         return super().main(args, *rest, **{"obj": given} | more)
 
     def invoke(self, ctx: click.Context):
-        signals = heed()
+        signals = Heed()
         signals.begin()
         try:
             return super().invoke(ctx)
@@ -71,14 +79,6 @@ def _is_utf8(argument: str) -> bool:
 @click.version_option(package_name="nextmem")
 def main() -> None:
     """Turn a corpus into a memory bank: latents a language model reads in place of text, with exact recall."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a late call to Ray starts it again while we end
-    if cache := os.environ.get("NEXTMEM_CACHE"):
-        os.environ["NEXTMEM_CACHE"] = os.path.abspath(cache)  # workers run in another folder
-        os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.path.abspath(cache), "matplotlib"))
-    join_with_token()
 
 
 for command in (

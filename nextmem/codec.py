@@ -19,7 +19,7 @@ from pipeline import schema
 
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
-    from nextmem.bank import Latents
+    from nextmem.latents import Latents
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class Memory:
     @property
     def latents(self) -> Latents:
         """The memory's latents as float32 [N, K, D], and as rows for `inputs_embeds`."""
-        from nextmem.bank import Latents
+        from nextmem.latents import latents_of
 
-        return Latents.of(self.rows, self._codec)
+        return latents_of(self.rows, self._codec)
 
 
 class Codec:
     """Encoder and decoder over one frozen backbone. Made by `Codec.load`; threads wait for one another."""
 
-    def __init__(self, codec: ModelCodec):
-        self._codec, self._lock = codec, threading.Lock()
+    def __init__(self, codec: ModelCodec, lock: threading.RLock | None = None):
+        self._codec, self._lock = codec, lock or threading.RLock()
 
     @classmethod
     def load(
@@ -117,7 +117,7 @@ class Codec:
             return embed_query(self._codec, query)
 
     def _text(self, memory: Memory, patched: bool) -> str:
-        from nextmem.bank import require_exact
+        from nextmem.hits import require_exact
         from pipeline.bank.recall import recall
 
         rows = recall(memory.rows.to_batches(), self._codec, patched=patched)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from jobs.cluster.session import set_variables
 from jobs.settings import EncodeSettings, RefineSettings, replaced
 from model.config import CodecConfig
 from model.refusal import Refusal
@@ -47,6 +48,7 @@ def encode(
     The result tells what was done and what was left out; `result.complete` is False where anything was. Raises
     Refusal (a ValueError) or OSError for what a person can mend, TypeError for a setting that does not exist.
     """
+    set_variables()
     from jobs.encode.encode import run_encode
 
     request = encode_request(

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jobs.cluster.session import set_variables
+
 
 def train(
     run: str | os.PathLike[str],
@@ -36,6 +38,7 @@ def train(
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
     exist.
     """
+    set_variables()
     from jobs.train.train import TrainRequest, run_train
 
     given = (data,) if isinstance(data, str | os.PathLike) else tuple(data)

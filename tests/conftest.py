@@ -74,9 +74,9 @@ def ray_session(store_environment, tmp_path_factory):
     """One Ray for all tests, with two GPUs that are not there; jobs find it running and leave it alone."""
     import ray
 
-    from jobs.cluster.session import keep_stdout, quiet, runtime_env
+    from jobs.cluster.session import keep_stdout, runtime_env, set_variables
 
-    quiet()
+    set_variables()
     keep_stdout()
     ray.init(
         "local",

@@ -8,7 +8,7 @@ import os
 import psutil
 from ray.cluster_utils import Cluster
 
-from jobs.cluster.session import quiet
+from jobs.cluster.session import set_variables
 
 WORKER = {"num_cpus": 3, "num_gpus": 1}
 ENCODER = "UnitEncoder"  # in the title of an encoder's process
@@ -23,7 +23,7 @@ class Machines:
 
     def __enter__(self) -> Machines:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        quiet()  # each node would start a worker a CPU beforehand, which nobody uses
+        set_variables()  # each node would start a worker a CPU beforehand, which nobody uses
         os.environ.update(self.environment)  # Ray gives its processes what this one has
         self.start()
         return self

@@ -23,7 +23,8 @@ from pathlib import Path
 from jobs.cluster.head_watch import HeadWatch
 from jobs.cluster.knock import require_answer
 from jobs.cluster.ray_folder import ray_folder, require_home
-from jobs.stopping import Stopped, heed_again
+from jobs.cluster.token import join_with_token
+from jobs.stopping import Stopped, keeping_handlers
 from model.refusal import Refusal, Unavailable
 
 PACKAGES = ("model", "pipeline", "jobs", "nextmem")
@@ -94,7 +95,6 @@ class Session:
         import ray
         from ray.exceptions import RayError
 
-        quiet()
         local = {}
         if _address() == "local":
             require_home()
@@ -103,7 +103,7 @@ class Session:
             local |= {"_temp_dir": folder} if (folder := ray_folder()) else {}
         keep_stdout()
         try:
-            with _stderr_without(LEVEL_NOTE):
+            with keeping_handlers(), _stderr_without(LEVEL_NOTE):
                 ray.init(
                     _address(),
                     runtime_env=environment,
@@ -115,14 +115,12 @@ class Session:
             raise Unavailable(_not_begun(error)) from error
         except SystemExit as end:  # what Ray's own handler of SIGTERM raises meanwhile
             raise Stopped(signal.SIGTERM) if end.code == signal.SIGTERM else end from None
-        finally:
-            heed_again()  # Ray has set a handler of its own for SIGTERM, which prints a dump and exits
 
 
 def require_reachable() -> None:
     """Raises Refusal or Unavailable, within half a minute, where RAY_ADDRESS names no Ray that answers."""
     if not _is_running():
-        quiet()
+        set_variables()
         require_answer(_address())
 
 
@@ -138,8 +136,15 @@ def this_machine() -> Cluster:
     return Cluster(_local_gpus(), cores(), is_local=True)
 
 
-def quiet() -> None:
-    """Ray's own chatter off: results and one progress bar are what a person reads. Its logs stay in its folder."""
+def set_variables() -> None:
+    """What Ray and tokenizers read from the environment; what a person has set stays. To be called where a job starts,
+    before Ray is imported, which is when it reads some of them.
+
+    Ray's own chatter is off: results and one progress bar are what a person reads. Its logs stay in its folder.
+    """
+    join_with_token()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns whenever Ray starts a process
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a late call to Ray starts it again while we end
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of each actor pool's own closure on every run
@@ -201,6 +206,8 @@ def runtime_env(staging: Path) -> dict:
         source = Path(importlib.util.find_spec(package).origin).parent
         shutil.copytree(source, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if cache := passed.get("NEXTMEM_CACHE"):
+        passed["NEXTMEM_CACHE"] = os.path.abspath(cache)  # workers run in another folder
     return {"working_dir": str(target), "env_vars": WORKERS | passed}
 
 

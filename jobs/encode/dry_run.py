@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from jobs.cluster.session import this_machine
 from jobs.encode.planning import plan_request
-from jobs.encode.request import EncodeRequest, bank_work, codec_folder, encode_options, existing_bank, wants_gpus
+from jobs.encode.request import EncodeRequest, codec_folder, encode_options, existing_bank, wants_gpus
 from jobs.output import duration
 from model.codec_folder import read_settings
 from pipeline.bank.bank import Bank
 from pipeline.bank.presence import job_records
+from pipeline.encode.bank_work import bank_work
 from pipeline.encode.options import EncodeOptions
 from pipeline.encode.sample import UnitSample, take_sample
 from pipeline.plan.plan import Plan, Work

@@ -8,7 +8,6 @@ from jobs.cluster.session import Cluster, Session
 from jobs.encode.request import (
     EncodeRequest,
     absolute,
-    bank_work,
     codec_folder,
     encode_options,
     existing_bank,
@@ -20,6 +19,7 @@ from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.create import require_room
 from pipeline.bank.identity import CodecIdentity, codec_identity
 from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.encode.bank_work import bank_work
 from pipeline.encode.options import EncodeOptions
 from pipeline.plan.plan import Plan, Work, plan_corpus
 from pipeline.storage import storage

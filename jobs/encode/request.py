@@ -20,10 +20,8 @@ from model.weights import find_weights
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.identity import codec_identity, verify_config
-from pipeline.bank.rejected import to_try_again
 from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode.options import EncodeOptions
-from pipeline.plan.plan import Plan, Work
 from pipeline.storage import storage
 
 UNIT_CHUNKS, UNIT_CHUNKS_ON_A_CPU = 2048, {"fp32": 64, "bf16": 128}  # on a CPU about a minute of an encoder's work
@@ -109,21 +107,6 @@ def unit_chunks(request: EncodeRequest, codec: str, *, gpus: bool) -> int:
     usual //= REFINED_CHUNKS if request.refine else 1
     wanted = request.settings.unit_chunks or usual
     return max(1, min(wanted, MAX_UNIT_BYTES // row_bytes))
-
-
-def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
-    """What the bank lacks of the plan. Files of finished units are left unread where no document was ever replaced.
-
-    `retry_rejected`: also what encoders left out of finished units.
-    """
-    replacements = bank.replacements()
-    losses = replacements > 0 and bank.has_losses()  # on an object store each question reads the log's latest entries
-    again = to_try_again(bank) if retry_rejected else {}
-    finished = bank.finished_documents(None if losses else plan.unit_ids())
-    passed_over = {} if replacements else {unit: brought for unit, brought in finished.items() if unit not in again}
-    held = bank.documents(but_of=frozenset(passed_over))
-    committed = sum(passed_over.values())
-    return plan.against(held, finished, replacements=replacements, losses=losses, again=again, committed=committed)
 
 
 def encode_options(

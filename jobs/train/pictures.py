@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from jobs.train.run_folder import RunFolder
 
 
 def draw(run: RunFolder) -> None:
     """plots/stage1.png and plots/stage2.png from metrics.jsonl; nothing where matplotlib is not installed."""
+    if cache := os.environ.get("NEXTMEM_CACHE"):
+        os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.path.abspath(cache), "matplotlib"))
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:

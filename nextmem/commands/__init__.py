@@ -1,1 +1,1 @@
-"""The subcommands of `nextmem`, one file a theme: arguments and help. What they do is in jobs/, imported on use."""
+"""The subcommands of `nextmem`, one file a command: its arguments, and what it prints. The face does the work."""

@@ -80,6 +80,9 @@ def encode(
 
 
 def _dry(corpus: tuple[str, ...], bank: str, asked: dict, as_json: bool) -> None:
+    from jobs.cluster.session import set_variables
+
+    set_variables()
     from jobs.encode.dry_run import run_dry
     from nextmem.commands.report import print_estimate
     from nextmem.encoding import encode_request

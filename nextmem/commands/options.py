@@ -8,6 +8,12 @@ import click
 
 AUTO = "auto"
 
+address_option = click.option(
+    "--address",
+    metavar="URL",
+    help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or http://127.0.0.1:8265.",
+)
+
 
 def as_json_option(command: Callable) -> Callable:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")(command)

@@ -1,4 +1,4 @@
-"""Progress of encoding and training: a bar on stderr, or JSON lines on stdout."""
+"""Progress of long work: a bar on stderr; of encoding and training also JSON lines on stdout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,30 @@ from tqdm import tqdm
 
 from jobs.encode.progress import EncodeProgress
 from jobs.output import emit, interval, share
+
+
+class CountBar:
+    """Chunks done of those asked for. Called with both; there from the first call on, and not for a single chunk."""
+
+    def __init__(self, what: str, *, hidden: bool, leave: bool = True):
+        self.what, self.hidden, self.leave = what, hidden, leave
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> CountBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, done: int, of: int | None) -> None:
+        if self.hidden or of == 1:
+            return
+        if self.bar is None:
+            self.bar = tqdm(
+                total=of, unit="chunk", desc=self.what, file=sys.stderr, mininterval=interval(), leave=self.leave
+            )
+        self.bar.update(done - self.bar.n)
 
 
 class EncodeBar:

@@ -1,20 +1,14 @@
-"""The commands that run others on a cluster: submit, jobs, logs, stop."""
+"""`nextmem submit`: run another command on a Ray cluster."""
 
 from __future__ import annotations
 
 import click
 
 from nextmem.commands.encode import encode
-from nextmem.commands.options import as_json_option
+from nextmem.commands.options import address_option, as_json_option
 from nextmem.commands.train import train
 
 SUBMITTABLE = {"encode": encode, "train": train}
-
-address_option = click.option(
-    "--address",
-    metavar="URL",
-    help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or http://127.0.0.1:8265.",
-)
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -41,41 +35,6 @@ def submit(words, address, following, pairs, as_json):
     code = run_submit(command, variables, address=address, following=following, as_json=as_json)
     if code:
         raise click.exceptions.Exit(code)
-
-
-@click.command()
-@address_option
-@as_json_option
-def jobs(address, as_json):
-    """The submitted jobs that the cluster remembers, oldest first."""
-    from jobs.cluster.submitted import run_jobs
-
-    run_jobs(address=address, as_json=as_json)
-
-
-@click.command()
-@click.argument("job_id", metavar="ID")
-@click.option("--follow", "following", is_flag=True, help="Go on to the end; the exit code is the job's.")
-@address_option
-@as_json_option
-def logs(job_id, following, address, as_json):
-    """What the job ID has printed. Ctrl-C leaves the log, not the job."""
-    from jobs.cluster.submitted import run_logs
-
-    code = run_logs(job_id, address=address, following=following, as_json=as_json)
-    if code:
-        raise click.exceptions.Exit(code)
-
-
-@click.command()
-@click.argument("job_id", metavar="ID")
-@address_option
-@as_json_option
-def stop(job_id, address, as_json):
-    """Stop the job ID as Ctrl-C would: what is finished is committed. Waits until it has ended."""
-    from jobs.cluster.submitted import run_stop
-
-    run_stop(job_id, address=address, as_json=as_json)
 
 
 def _pair(pair: str) -> tuple[str, str]:

@@ -1,20 +1,18 @@
-"""The commands that look after a bank: status, tend, refine."""
+"""`nextmem tend`: join small files, remove what nobody needs, checkpoint the log."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
 import click
 
-from nextmem.commands.options import AUTO, as_json_option, refine_option
+from jobs.output import emit, size, table
+from nextmem.commands.options import as_json_option
 
-
-@click.command()
-@click.argument("bank")
-@as_json_option
-def status(bank, as_json):
-    """Who writes to BANK: planned, done, failed, rejected, rate, ETA, age of the last commit."""
-    from nextmem.commands.run_status import run_status
-
-    run_status(bank, as_json=as_json)
+if TYPE_CHECKING:
+    from jobs.settings import TendSettings
+    from pipeline.bank.tend_bank import Tended
 
 
 @click.command()
@@ -27,30 +25,28 @@ def tend(bank, dry_run, pairs, as_json):
 
     Refuses while another job writes to the bank. The rows stay as they are.
     """
+    import nextmem
     from jobs.settings import TendSettings, apply_settings
-    from nextmem.commands.run_tend import run_tend
 
     (settings,) = apply_settings(pairs, TendSettings())
-    run_tend(bank, settings, dry_run=dry_run, as_json=as_json)
+    with nextmem.open(bank) as opened:
+        tended = opened.tend(dry_run=dry_run, **asdict(settings))
+    if as_json:
+        emit(asdict(tended))
+    else:
+        table([("bank", tended.bank), *_rows(tended, settings)])
 
 
-@click.command()
-@click.argument("bank")
-@click.option(
-    "--where", multiple=True, metavar="'NAME OP VALUE'", help="Only rows for which this holds; may be repeated."
-)
-@refine_option
-@click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="refine_most, refine_batch.")
-@as_json_option
-def refine(bank, where, refine, backbone, pairs, as_json):
-    """Make the latents of rows that BANK holds carry more of their text. Recall stays exact, search as it is.
-
-    Run the same command again to go on where it stopped. Exit code 1 if a row could not be refined.
-    """
-    from jobs.settings import RefineSettings, apply_settings
-    from nextmem.commands.run_refine import run_refine
-
-    (settings,) = apply_settings(pairs, RefineSettings())
-    if not run_refine(bank, settings.config(refine or AUTO), where=where, backbone=backbone, as_json=as_json):
-        raise click.exceptions.Exit(1)
+def _rows(t: Tended, settings: TendSettings) -> list[tuple[str, str]]:
+    will = "would be " if t.dry_run else ""
+    into = f"{'about ' if t.dry_run else ''}{t.into:,}"
+    orphans = f"{len(t.orphans):,} files of {size(t.orphan_bytes)}"
+    superseded = f"{len(t.superseded):,} files of {size(t.superseded_bytes)}"
+    return [
+        ("files", f"{t.joined:,} small files {will}joined into {into}" if t.joined else "nothing to join"),
+        ("orphans", f"{orphans} {will}removed: never committed, {settings.orphan_hours} h old or more"),
+        ("superseded", f"{superseded} {will}removed: out of the table for {settings.version_hours} h or more"),
+        ("plans", f"{len(t.plans):,} of corpora as they were {will}removed: {settings.version_hours} h old or more"),
+        ("log", "would be checkpointed" if t.dry_run else f"checkpointed, {t.log_files:,} expired files removed"),
+        ("jobs", f"{t.forgotten:,} records of old jobs {will}forgotten"),
+    ]

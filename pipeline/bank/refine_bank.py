@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,8 @@ from model.memory import Memory
 from model.patch import NOTHING
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import ATTEMPTS, add_actions, remove_actions, swap
+from pipeline.bank.count import Count, Told
+from pipeline.bank.presence import Presence, refuse_beside
 from pipeline.bank.recall import BATCH, COLUMNS, is_damaged, stored
 from pipeline.bank.unit_file import KEPT, unit_of
 from pipeline.schema import CHUNK_ID, CODES, FIDELITY, NUM_TOKENS, PATCH, REFINE_STEPS, SCALES
@@ -43,6 +45,34 @@ class RefinedRows:
     patch_bytes: int = 0
     inexact: int = 0  # rows that do not recall exactly, and stay as they are: there is nothing to refine towards
     not_finite: int = 0  # rows that stay as they are because refining met NaN or infinity
+
+
+def refine_bank(
+    bank: Bank,
+    load_codec: Callable[[], Codec],
+    config: RefineConfig,
+    *,
+    where: pc.Expression | None = None,
+    on_progress: Told = lambda done, of: None,
+) -> RefinedRows:
+    """Refine the newest version's rows, those of `where` alone if it is given; the sums of all that was done.
+
+    `on_progress` is told how many chunks are refined, and of how many. Raises BusyError beside a tend or a refine.
+    """
+    bank.reload()
+    with Presence(bank.folder, "refine") as presence:
+        presence.begin(state="refining")
+        refuse_beside(bank.folder, "tend", "refine", but=presence.record.job)
+        count = Count(on_progress)
+        refiner = BankRefiner(bank, load_codec(), config, where=where, on_refined=count)
+        count.of = refiner.count()
+        presence.update(chunks=count.of)
+        count(0)
+        sums = Counter[str]()
+        for raised in refiner.refine():
+            sums.update(asdict(raised))
+            presence.update(done_chunks=sums["rows"])
+    return RefinedRows(**sums)
 
 
 class BankRefiner:

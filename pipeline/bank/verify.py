@@ -1,173 +1,113 @@
-"""Is the bank whole? What can be checked without a model; `nextmem verify` decodes on top of it.
-
-Every live file is opened, its checksums read and its rows held against the bank's schema and codec. What concerns
-several rows (a chunk twice, a gap in a document) is sorted by SQLite in a temporary file, so memory does not grow with
-the bank.
-"""
+"""Is every chunk there once, and does it recall exactly? Files, rows and documents are checked, then rows decoded."""
 
 from __future__ import annotations
 
-import itertools
-import sqlite3
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.bank.bank import BATCH_ROWS, Bank
-from pipeline.bank.unit_file import as_schema
-from pipeline.schema import (
-    CHAR_END,
-    CHAR_START,
-    CHUNK_ID,
-    CODES,
-    DIGITS,
-    DOC_HASH,
-    DOC_ID,
-    EMBEDDING,
-    FIDELITY,
-    NUM_TOKENS,
-    POSITION,
-    SCALES,
-    TEXT_HASH,
-    UNIT,
-)
+from model.tokens import text_hash
+from pipeline.bank.bank import Bank
+from pipeline.bank.check import Problem, problems
+from pipeline.bank.codec_copy import local_codec
+from pipeline.bank.count import Count, Told
+from pipeline.bank.presence import refuse_beside
+from pipeline.bank.tend import drop
 
-NORM_SLACK = 1e-3  # float32 rounds a unit length by less
-
-_ORDERED = [DOC_ID, POSITION, CHUNK_ID, CHAR_START, CHAR_END, DOC_HASH, UNIT]
+if TYPE_CHECKING:
+    from model.codec import Codec
+    from pipeline.bank.recall import Recalled
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is not as it must be."""
+class Verdict:
+    """What verifying a bank found."""
 
-    where: str  # a file, a chunk or a document
-    what: str
-    is_file: bool = False  # that is gone, torn, or not what the log says
+    bank: str
+    chunks: int  # in the bank
+    decoded: int  # of them; none where the files or rows alone show that the bank is not whole
+    problems: tuple[Problem, ...]  # that there are now
+    damaged: tuple[Problem, ...] = ()  # files that could not be read, before the repair
+    dropped: tuple[str, ...] = ()  # files that the repair took out: those, and the others of their units
 
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
-
-def verify(bank: Bank, limit: int = 1000) -> list[Problem]:
-    """The first `limit` problems, files before rows before documents; an empty list is a whole bank."""
-    return list(itertools.islice(problems(bank), limit))
-
-
-def problems(bank: Bank) -> Iterator[Problem]:
-    """Every problem, streaming."""
-    with tempfile.TemporaryDirectory() as folder, _order_book(Path(folder, "rows.sqlite")) as book:
-        for name, expected in _expected_rows(bank):
-            yield from _file_problems(bank, name, expected, book)
-        yield from _doubles(book)
-        yield from _gaps(book)
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
 
 
-def _order_book(path: Path) -> sqlite3.Connection:
-    book = sqlite3.connect(path, isolation_level=None)
-    book.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;")
-    book.execute(f"CREATE TABLE rows ({', '.join(_ORDERED)})")
-    return book
+def verify(
+    bank: Bank,
+    load_codec: Callable[[], Codec],
+    *,
+    sample: int | None = None,
+    weights: bool = False,
+    repair: bool = False,
+    on_progress: Told = lambda done, of: None,
+) -> Verdict:
+    """Check the bank, and where nothing is wrong decode all rows, or `sample` of them at even distances.
+
+    The codec is loaded for the decoding only. `weights`: hash the backbone's weight files whole, too. `repair`: files
+    that are gone or torn leave the table first. `on_progress` is told how many rows are decoded, and of how many.
+    Raises BusyError where a repair would run beside another job.
+    """
+    found = list(problems(bank))
+    damaged = [problem for problem in found if problem.is_file] if repair else []
+    dropped: list[str] = []
+    if damaged:
+        refuse_beside(bank.folder, "encode", "tend")
+        dropped = drop(bank, [problem.where for problem in damaged])
+        found = list(problems(bank))
+    total, decoded = bank.count(), 0
+    if not found and total:
+        codec = load_codec()
+        found.extend(_other_weights(codec, bank) if weights else ())
+        decoded = min(total, sample or total)
+        found.extend(_inexact(bank, codec, total, decoded, on_progress))
+    return Verdict(bank.folder.uri, total, decoded, tuple(found), tuple(damaged), tuple(dropped))
 
 
-def _expected_rows(bank: Bank) -> list[tuple[str, int]]:
-    log = pa.table(bank.table.get_add_actions(flatten=True)).select(["path", "num_records"])
-    return sorted(zip(*(column.to_pylist() for column in log.columns), strict=True))
+def _other_weights(codec: Codec, bank: Bank) -> Iterator[Problem]:
+    from model.codec_io import require_whole_weights
 
-
-def _file_problems(bank: Bank, name: str, expected: int | None, book: sqlite3.Connection) -> Iterator[Problem]:
     try:
-        with bank.folder.filesystem.open_input_file(name) as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
-            if expected not in (None, file.metadata.num_rows):
-                what = f"holds {file.metadata.num_rows} rows, the log says {expected}"
-                yield Problem(name, what, is_file=True)
-            for batch in file.iter_batches(BATCH_ROWS):
-                rows = as_schema(batch, bank.schema, name)
-                yield from _row_problems(bank, rows)
-                _note(book, rows)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        yield Problem(name, f"cannot be read: {error}", is_file=True)
+        require_whole_weights(codec, local_codec(bank.codec_path))
+    except ValueError as error:
+        yield Problem("the backbone", str(error))
 
 
-def _note(book: sqlite3.Connection, rows: pa.RecordBatch) -> None:
-    values = zip(*(rows.column(name).to_pylist() for name in _ORDERED), strict=True)
-    book.execute("BEGIN")
-    book.executemany(f"INSERT INTO rows VALUES ({', '.join('?' * len(_ORDERED))})", values)
-    book.execute("COMMIT")
+def _inexact(bank: Bank, codec: Codec, total: int, wanted: int, on_progress: Told) -> Iterator[Problem]:
+    """Rows that do not recall exactly, and documents whose chunks do not add up to their text."""
+    from pipeline.bank.recall import recall  # torch, which the checks above need not load
+
+    hashes = dict(bank.documents()) if wanted == total else {}
+    yield from _wrong(recall(_sampled(bank, total, wanted), codec, on_decoded=Count(on_progress, wanted)), hashes)
 
 
-def _row_problems(bank: Bank, rows: pa.RecordBatch) -> Iterator[Problem]:
-    """Hashes of the right length, embeddings and codes of the codec's width, and numbers that are numbers."""
-    for name in (CHUNK_ID, TEXT_HASH, DOC_HASH):
-        right = pc.match_substring_regex(rows.column(name), f"^[0-9a-f]{{{DIGITS}}}$")
-        yield from _wrong(rows, right, name, f"is not {DIGITS} hex digits")
-    width = bank.identity.embedding_width
-    right = pc.equal(pc.list_value_length(rows.column(EMBEDDING)), width)
-    yield from _wrong(rows, right, EMBEDDING, f"does not have {width} values")
-    if bank.identity.quantiser.startswith("nf4"):
-        size = bank.identity.num_latents * bank.identity.hidden_width // 2
-        yield from _wrong(rows, pc.equal(pc.binary_length(rows.column(CODES)), size), CODES, f"is not {size} bytes")
-        yield from _wrong(rows, _finite_scales(rows.column(SCALES)), SCALES, "are not finite")
-    yield from _wrong(rows, _unit_length(rows, width), EMBEDDING, "is not finite and of length 1")
-    share = rows.column(FIDELITY)
-    within = pc.and_(pc.greater_equal(share, 0.0), pc.less_equal(share, 1.0))  # false for NaN
-    yield from _wrong(rows, pc.fill_null(within, True), FIDELITY, "is not between 0 and 1")
+def _sampled(bank: Bank, total: int, wanted: int) -> Iterator[pa.RecordBatch]:
+    """So many rows at even distances."""
+    from pipeline.bank.recall import COLUMNS
+
+    places, seen = {i * total // wanted for i in range(wanted)}, 0
+    for batch in bank.rows(COLUMNS):
+        picked = [i for i in range(batch.num_rows) if seen + i in places]
+        seen += batch.num_rows
+        if picked:
+            yield batch.take(pa.array(picked))
 
 
-def _finite_scales(scales: pa.BinaryArray) -> pa.BooleanArray:
-    """Scales are float16; a length that is none of theirs is not finite either."""
-    values = (each.as_py() for each in scales)
-    return pa.array([len(v) % 2 == 0 and bool(np.isfinite(np.frombuffer(v, np.float16)).all()) for v in values])
+def _wrong(rows: Iterable[Recalled], hashes: dict[str, str]) -> Iterator[Problem]:
+    """`hashes`: of the documents' texts by their ids, where all their chunks are among the rows."""
+    from pipeline.bank.recall import InexactRecall
 
-
-def _unit_length(rows: pa.RecordBatch, width: int) -> pa.BooleanArray:
-    """A chunk without tokens has an embedding of zeros; one of another width has been named already."""
-    fits = pc.equal(pc.list_value_length(rows.column(EMBEDDING)), width)
-    values_NE = rows.column(EMBEDDING).filter(fits).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    norms_N = np.linalg.norm(values_NE.astype(np.float64), axis=1)
-    blank_N = (norms_N == 0) & (rows.column(NUM_TOKENS).filter(fits).to_numpy() == 0)
-    right = np.ones(rows.num_rows, dtype=bool)
-    right[fits.to_numpy(zero_copy_only=False)] = (np.abs(norms_N - 1) < NORM_SLACK) | blank_N  # false for NaN
-    return pa.array(right)
-
-
-def _wrong(rows: pa.RecordBatch, right: pa.BooleanArray, column: str, what: str) -> Iterator[Problem]:
-    for row in rows.select([CHUNK_ID, DOC_ID, POSITION]).filter(pc.invert(right)).to_pylist():
-        where = f"chunk {row[CHUNK_ID]} ({row[DOC_ID]!r}, position {row[POSITION]})"
-        yield Problem(where, f"{column} {what}")
-
-
-def _doubles(book: sqlite3.Connection) -> Iterator[Problem]:
-    twice = f"SELECT {CHUNK_ID}, count(*), min({DOC_ID}) FROM rows GROUP BY {CHUNK_ID} HAVING count(*) > 1"
-    for chunk_id, times, doc_id in book.execute(twice):
-        yield Problem(f"chunk {chunk_id} ({doc_id!r})", f"is there {times} times")
-
-
-def _gaps(book: sqlite3.Connection) -> Iterator[Problem]:
-    """Each document's chunks count from 0, tile its characters from 0, and agree on the document's hash and unit."""
-    rows = book.execute(f"SELECT {', '.join(_ORDERED)} FROM rows ORDER BY {DOC_ID}, {POSITION}, {CHUNK_ID}")
-    for doc_id, chunks in itertools.groupby(rows, key=lambda row: row[0]):
-        what = _first_gap(chunks)
-        if what:
-            yield Problem(f"document {doc_id!r}", what)
-
-
-def _first_gap(chunks: Iterator[tuple]) -> str | None:
-    document, end = None, 0
-    for expected, (_, position, chunk_id, start, stop, *same) in enumerate(chunks):
-        document = document or same
-        if position != expected:
-            return f"position {expected} should come next, and chunk {chunk_id} has position {position}"
-        if start != end or stop < start:
-            return f"chunk {chunk_id} spans characters {start} to {stop}, and {end} should come next"
-        if same != document:
-            return f"chunk {chunk_id} is of (doc_hash, unit) {tuple(same)}, the first chunk of {tuple(document)}"
-        end = stop
-    return None
+    for doc_id, chunks in groupby(rows, key=lambda row: row.doc_id):
+        text = []
+        for row in chunks:
+            text.append(row.text)
+            if not row.exact:
+                yield Problem(f"chunk {row.chunk_id}", str(InexactRecall(row)))
+        if hashes and text_hash("".join(text)) != hashes[doc_id]:
+            yield Problem(f"document {doc_id!r}", "its chunks' texts together are not the text that was encoded")

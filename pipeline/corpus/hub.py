@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from model.quiet import no_bars
 from model.refusal import Refusal
 from pipeline.corpus.documents import one_line
 
@@ -11,10 +12,11 @@ from pipeline.corpus.documents import one_line
 @lru_cache(maxsize=4)
 def load_splits(argument: str, name: str, config: str | None, revision: str | None, split: str) -> dict:
     """{split: dataset}. ValueError for one that cannot be loaded, and for a split that is not there."""
-    from datasets import load_dataset
+    import datasets
 
     try:
-        splits = load_dataset(name, config, revision=revision)
+        with no_bars(datasets):
+            splits = datasets.load_dataset(name, config, revision=revision)
     except (FileNotFoundError, ConnectionError, ValueError) as error:
         raise Refusal(f"{argument} could not be loaded: {one_line(error)}") from error
     if split and split not in splits:

@@ -44,7 +44,7 @@ except SystemExit as end:
 
 
 def test_what_reads_no_latents_imports_no_torch():
-    code = "import jobs.encode.encode, nextmem.commands.run_export, nextmem.commands.run_info"
+    code = "import jobs.encode.encode, nextmem.bank, nextmem.commands.export, nextmem.commands.info"
     assert imported_after(code) & {"torch", "transformers", "bitsandbytes", "peft"} == set()
 
 

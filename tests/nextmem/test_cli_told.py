@@ -9,7 +9,6 @@ import pickle
 import pytest
 
 from model.refusal import Missing, Refusal, Taken, Unavailable, Unreachable
-from nextmem.commands import run_info as info
 from nextmem.told import told
 from pipeline.encode.encode import _cause
 
@@ -69,7 +68,7 @@ def test_a_command_that_breaks_exits_1_and_says_whose_fault_it_is(nextmem, artic
     def broken(bank):
         raise error("index out of bounds")
 
-    monkeypatch.setattr(info, "info", broken)
+    monkeypatch.setattr("nextmem.bank.info", broken)
     ran = nextmem("info", articles)
     assert (ran.code, ran.out, ran.err) == (1, "", f"nextmem: {error.__name__}: index out of bounds {FAULT}\n")
 

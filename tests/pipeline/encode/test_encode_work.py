@@ -9,16 +9,16 @@ import pytest
 import torch
 from works import jsonl
 
-from jobs.encode.request import bank_work
 from model.codec import Codec
 from model.tokens import TextTokenizer
 from pipeline.bank.bank import Bank
+from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.recall import recall
 from pipeline.bank.rejected import rejected
-from pipeline.bank.verify import verify
 from pipeline.corpus.documents import ENCODER
 from pipeline.encode import outcome as outcome_module
+from pipeline.encode.bank_work import bank_work
 from pipeline.encode.encode_work import EncodeWork, WornOutError
 from pipeline.encode.ledger import Ledger
 from pipeline.encode.outcome import ChunkedUnit, Failure
@@ -39,7 +39,7 @@ def committed(works, *outcomes):
     """The bank a reader opens after these outcomes were committed."""
     commit(works.bank, [outcome.receipt for outcome in outcomes])
     bank = Bank.open(works.bank.folder.uri)
-    assert verify(bank) == []
+    assert check(bank) == []
     return bank
 
 

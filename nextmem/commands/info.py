@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
 
 from jobs.output import emit, share, table
-from pipeline.bank.info import BankInfo, Quality, info
-from pipeline.bank.opened import open_bank
+from nextmem.commands.options import as_json_option
+
+if TYPE_CHECKING:
+    from pipeline.bank.info import BankInfo, Quality
 
 
-def run_info(uri: str, *, as_json: bool) -> None:
-    """Print the bank's counts, codec, sizes, fidelity and versions."""
-    found = info(open_bank(uri))
+@click.command()
+@click.argument("bank")
+@as_json_option
+def info(bank, as_json):
+    """Rows, documents, codec, sizes, fidelity and versions of BANK."""
+    import nextmem
+
+    with nextmem.open(bank) as opened:
+        found = opened.info()
     if as_json:
         emit(asdict(found) | {"bytes_per_chunk": found.bytes_per_chunk})
     else:

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
 
 from jobs.output import duration, emit, share, table
-from pipeline.bank.bank import Bank
-from pipeline.bank.opened import open_bank
-from pipeline.bank.presence import JobRecord, job_records
-from pipeline.bank.transaction_log import committed_at
+from nextmem.commands.options import as_json_option
+
+if TYPE_CHECKING:
+    from pipeline.bank.presence import JobRecord
+    from pipeline.bank.status import Status
 
 
-def run_status(uri: str, *, as_json: bool) -> None:
-    """Print every active job, or else how the last encode ended, and how old the last commit is. Only reads."""
-    bank, now = open_bank(uri), time.time()
-    shown = _shown(job_records(bank.folder))
-    changed = committed_at(bank.folder, bank.version) / 1000
+@click.command()
+@click.argument("bank")
+@as_json_option
+def status(bank, as_json):
+    """Who writes to BANK: planned, done, failed, rejected, rate, ETA, age of the last commit."""
+    import nextmem
+
+    with nextmem.open(bank) as opened:
+        found, now = opened.status(), time.time()
     if as_json:
-        emit(_record(bank, shown, now, changed))
+        emit(_record(found, now))
         return
     table(
         [
-            ("bank", f"{bank.folder.uri}, version {bank.version}, {bank.count():,} chunks"),
-            ("writer", "; ".join(_presence(job, now) for job in shown) or "none, and none is remembered"),
-            ("commit", f"the last one {duration(now - changed)} ago"),
+            ("bank", f"{found.bank}, version {found.version}, {found.chunks:,} chunks"),
+            ("writer", "; ".join(_presence(job, now) for job in found.jobs) or "none, and none is remembered"),
+            ("commit", f"the last one {duration(now - found.committed)} ago"),
         ]
     )
-    for job in shown:
+    for job in found.jobs:
         print()
         table(_tending(job, now) if job.kind == "tend" else _encoding(job))
 
 
-def _shown(records: list[JobRecord]) -> list[JobRecord]:
-    """All that are alive; where none is, the newest encode."""
-    return [job for job in records if job.is_alive()] or [job for job in records if job.kind == "encode"][:1]
-
-
-def _record(bank: Bank, shown: list[JobRecord], now: float, changed: float) -> dict:
+def _record(found: Status, now: float) -> dict:
     jobs = [
         asdict(job)
         | {
@@ -46,14 +49,14 @@ def _record(bank: Bank, shown: list[JobRecord], now: float, changed: float) -> d
             "eta_seconds": job.eta_seconds if job.is_alive() else None,
             "beat_age_seconds": now - job.beat,
         }
-        for job in shown
+        for job in found.jobs
     ]
     return {
-        "bank": bank.folder.uri,
-        "version": bank.version,
-        "chunks": bank.count(),
+        "bank": found.bank,
+        "version": found.version,
+        "chunks": found.chunks,
         "active": any(job["alive"] for job in jobs),
-        "last_commit_age_seconds": now - changed,
+        "last_commit_age_seconds": now - found.committed,
         "jobs": jobs,
     }
 
