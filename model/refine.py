@@ -81,7 +81,7 @@ class _Seen:
     """A batch of latents as the decoder reads them."""
 
     latents_BKD: torch.Tensor
-    lead_BL: np.ndarray  # logits
+    lead_BL: np.ndarray  # logits, of each chunk's tokens and of the end after them
     gradient_BKD: torch.Tensor
     finite_B: np.ndarray
 
@@ -92,7 +92,7 @@ class _Search:
 
     start_KD: torch.Tensor
     best_KD: torch.Tensor | None = None
-    cost: tuple[int, float] = (0, 0.0)  # of the best: bytes of patch, then less fidelity
+    cost: tuple[int, bool, float] = (0, False, 0.0)  # of the best: bytes of patch, no end after the text, less fidelity
     before: tuple[float, bytes] = (0.0, b"")
     steps: int = 0
     finite: bool = True
@@ -105,7 +105,7 @@ class _Search:
         fidelity, patch = codec.judge(seen.lead_BL[row, : len(chunk)], chunk)
         if self.best_KD is None:
             self.before = fidelity, patch
-        cost = len(patch), -fidelity
+        cost = len(patch), not seen.lead_BL[row, len(chunk)] > 0, -fidelity
         if self.best_KD is None or cost < self.cost:
             self.best_KD, self.cost = seen.latents_BKD[row].clone(), cost
         if patch == NOTHING or self.steps == config.steps:
@@ -168,8 +168,14 @@ def _orthogonal(moved_BKD: torch.Tensor) -> torch.Tensor:
 
 
 def _look(codec: Codec, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray]) -> _Seen:
-    """Read the chunks' own text after the latents: each token's lead, and the gradient of what is still to be won."""
-    ids_BL, lengths_B = codec.pad(chunks)
+    """Read the chunks' own text after the latents: each token's lead, and the gradient of what is still to be won.
+
+    The end-of-text after a text is pulled too, so that a draft of the latents alone ends where it should. No patch
+    needs it: a row knows its length.
+    """
+    text_BL, lengths_B = codec.pad(chunks)
+    ids_BL = torch.nn.functional.pad(text_BL, (0, 1))
+    ids_BL[torch.arange(len(chunks), device=ids_BL.device), lengths_B] = codec.backbone.end_token
     moved_BKD = latents_BKD.detach().requires_grad_(True)
     statistics = codec.statistics
     stored_BKD = through_nf4(moved_BKD, statistics.mean_D.to(moved_BKD), statistics.deviation_D.to(moved_BKD))
@@ -177,7 +183,7 @@ def _look(codec: Codec, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray])
     embeds = torch.cat([prefix_BSD, codec.backbone.embed(ids_BL[:, :-1])], dim=1)
     hidden = codec.backbone.body(inputs_embeds=embeds, use_cache=False).last_hidden_state
     states_BLD = hidden[:, prefix_BSD.shape[1] - 1 :]
-    real_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device) < lengths_B[:, None]
+    real_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device) <= lengths_B[:, None]
     lead_BL, pull_BLD = _pull(codec, states_BLD.detach(), ids_BL, real_BL)
     (gradient_BKD,) = torch.autograd.grad(states_BLD, moved_BKD, pull_BLD)
     finite_B = (lead_BL.isfinite() | ~real_BL).all(1) & gradient_BKD.isfinite().flatten(1).all(1)

@@ -81,6 +81,14 @@ def test_the_batch_size_changes_no_chunk_s_steps(trained, chunks, start):
     assert torch.allclose(few.latents_BKD, many.latents_BKD, atol=1e-2)
 
 
+def test_refined_latents_end_where_their_text_ends(trained, chunks, start):
+    """This decoder was never trained to end, and most chunks stop once they need no patch: two end all the same."""
+    stored = trained.dequantise(*trained.quantise(trained.refine(start, chunks, RefineConfig(40)).latents_BKD))
+    ended = [trained.until_end(draft) for draft in trained.draft(stored, [len(ids) + 4 for ids in chunks])]
+    whole = [np.array_equal(ids, draft) for ids, draft in zip(chunks, ended, strict=True)]
+    assert sum(whole) >= 2
+
+
 def test_recall_of_refined_latents_is_exact(trained, chunks, start):
     memories = trained.keep(start, chunks, refined=trained.refine(start, chunks, RefineConfig(6)))
     rows = [stored(memory, chunk) for memory, chunk in zip(memories, chunks, strict=True)]
