@@ -16,8 +16,8 @@ from benchmarks.harness import Report, options
 from benchmarks.made_up import CHUNKS, empty_bank, hex32, rows
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
-from pipeline.bank.tend import compact
 from pipeline.bank.unit_file import WrittenFile
+from pipeline.bank.upkeep import compact
 
 NEEDED = 100.0  # MB/s that 8 H200 make: 8 x 340 chunks/s x 36 KB
 SMALL_ROWS = 64

@@ -24,7 +24,7 @@ from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
 from pipeline.bank.status import Status, status
-from pipeline.bank.tend_bank import Tended, tend_bank
+from pipeline.bank.tend import Tended, tend
 from pipeline.bank.verify import Verdict, verify
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Bank:
         (chosen,) = replaced(settings, TendSettings())
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
-            return tend_bank(self._open(), dry_run=dry_run, **hours)
+            return tend(self._open(), dry_run=dry_run, **hours)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""

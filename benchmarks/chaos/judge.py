@@ -9,8 +9,8 @@ from benchmarks.chaos.job import Job
 from benchmarks.chaos.phases import Seen
 from pipeline import schema
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.opened import load_bank_codec
+from pipeline.bank.problems import first_problems
 from pipeline.bank.recall import COLUMNS, recall
 
 
@@ -52,7 +52,7 @@ def judge(seen: Seen, whole: Counter, *, without: frozenset[str] = frozenset()) 
         again=_again(seen),
         redone=_redone(seen, sum(held.values())),
         wrong=wrong,
-        problems=tuple(str(problem) for problem in check(bank)),
+        problems=tuple(str(problem) for problem in first_problems(bank)),
     )
 
 

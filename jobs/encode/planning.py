@@ -77,7 +77,7 @@ def plan_request(request: EncodeRequest, uri: str, codec: str, *, gpus: bool, sc
 
 
 def _bank(uri: str, codec: str, identity: CodecIdentity, plan: Plan) -> Bank:
-    """The bank, made where there is none. Refused where it carries other columns."""
+    """The bank, made where there is none. Refused where it has other metadata columns."""
     bank = existing_bank(uri)
     if bank is None:
         try:

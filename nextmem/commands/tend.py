@@ -12,7 +12,7 @@ from nextmem.commands.options import as_json_option
 
 if TYPE_CHECKING:
     from jobs.settings import TendSettings
-    from pipeline.bank.tend_bank import Tended
+    from pipeline.bank.tend import Tended
 
 
 @click.command()

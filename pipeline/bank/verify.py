@@ -1,4 +1,4 @@
-"""Is every chunk there once, and does it recall exactly? Files, rows and documents are checked, then rows decoded."""
+"""Is every chunk there once, and does it recall exactly? First problems are looked for, then rows are decoded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from model.tokens import text_hash
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import Problem, problems
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.count import Count, Told
 from pipeline.bank.presence import refuse_beside
-from pipeline.bank.tend import drop
+from pipeline.bank.problems import Problem, problems
+from pipeline.bank.upkeep import drop
 
 if TYPE_CHECKING:
     from model.codec import Codec
@@ -48,7 +48,7 @@ def verify(
     repair: bool = False,
     on_progress: Told = lambda done, of: None,
 ) -> Verdict:
-    """Check the bank, and where nothing is wrong decode all rows, or `sample` of them at even distances.
+    """Look for problems, and where there are none decode all rows, or `sample` of them at even distances.
 
     The codec is loaded for the decoding only. `weights`: hash the backbone's weight files whole, too. `repair`: files
     that are gone or torn leave the table first. `on_progress` is told how many rows are decoded, and of how many.

@@ -1,7 +1,7 @@
 """Two cells of the chaos matrix; `python -m benchmarks.chaos` runs them all.
 
-The subset is what no other test breaks: killed drivers are in tests/jobs/test_encode_killed.py, two drivers at once in
-test_s3_job.py, documents that kill their encoder in tests/pipeline/test_encode_ray.py.
+The subset is what no other test breaks. Killed drivers are in tests/jobs/encode/test_encode_killed.py, two drivers at
+once in test_s3_job.py, documents that kill their encoder in tests/pipeline/encode/test_encode_ray.py.
 """
 
 from __future__ import annotations

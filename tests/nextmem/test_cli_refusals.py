@@ -12,7 +12,7 @@ from works import jsonl
 
 from jobs.cluster.session import Session
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
+from pipeline.bank.problems import first_problems
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def test_a_bank_of_another_codec_names_both_sides_and_stays_as_it_is(refused, ar
     (codec / "codec.json").write_text(json.dumps(settings | {"identity": "f" * 32}))
     line = refused("encode", corpus, bank, "--codec", codec)
     assert "holds another codec's rows (codec_hash: bank '" in line and f"codec '{'f' * 32}'" in line
-    assert Bank.open(bank).version == Bank.open(articles).version and check(Bank.open(bank)) == []
+    assert Bank.open(bank).version == Bank.open(articles).version and first_problems(Bank.open(bank)) == []
 
 
 def test_other_columns_than_the_bank_has(refused, articles, tmp_path):
@@ -131,7 +131,7 @@ def test_other_columns_than_the_bank_has(refused, articles, tmp_path):
     corpus = jsonl(tmp_path / "more.jsonl", {"b": "Text."}, year=[1990])
     line = refused("encode", corpus, bank, "--columns", "year")
     assert "year" in line
-    assert check(Bank.open(bank)) == []
+    assert first_problems(Bank.open(bank)) == []
 
 
 def test_a_bank_folder_that_holds_other_files(refused, bank, corpus, tiny_codec_folder):

@@ -17,7 +17,7 @@ from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt
 from pipeline.bank.identity import CodecIdentity
-from pipeline.bank.tend import remove, unneeded
+from pipeline.bank.upkeep import remove, unneeded
 from pipeline.schema import row_schema
 
 K, D, E = 3, 64, 8

@@ -20,7 +20,7 @@ from works import jsonl
 
 from jobs.cluster.job_server import JobServer
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
+from pipeline.bank.problems import first_problems
 
 pytestmark = pytest.mark.ray
 
@@ -170,7 +170,7 @@ def test_a_stopped_command_is_submitted_again_and_goes_on(story):
     second = story["second"]
     assert second.code == 0, second.out + second.err
     assert f"documents  {FEW} encoded, {len(story['held']):,} held already, 0 replaced" in second.out
-    assert len(documents(story["bank"]) - story["held"]) == FEW and check(Bank.open(story["bank"])) == []
+    assert len(documents(story["bank"]) - story["held"]) == FEW and first_problems(Bank.open(story["bank"])) == []
 
 
 def test_jobs_lists_both_submissions_with_their_command(story):
@@ -261,7 +261,7 @@ def test_encoders_wait_for_gpus_and_run_only_on_nodes_of_their_pool(nextmem, clu
     cluster.add_node(cpus=2, gpus=1, pool="encode")
     ended = nextmem("logs", job, "--follow")
     assert ended.code == 0, ended.out
-    assert len(documents(bank)) == 6 and check(Bank.open(bank)) == []
+    assert len(documents(bank)) == 6 and first_problems(Bank.open(bank)) == []
     pools = {node["node_id"]: node["labels"].get("pool") for node in cluster.listed("nodes")}
     encoders = [actor for actor in cluster.listed("actors") if "UnitEncoder" in actor["class_name"]]
     newest = max(actor["job_id"] for actor in encoders)

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
+from pipeline.bank.problems import first_problems
 from pipeline.encode.metrics import METRICS
 
 pytestmark = pytest.mark.ray
@@ -209,7 +209,7 @@ def test_tend_removes_exactly_what_the_killed_job_had_not_committed(story):
 def test_the_rows_are_those_from_before_the_tend(story):
     bank = Bank.open(story["bank"])
     assert contents(story["bank"]) == story["rows"] and bank.count() == len(story["rows"]) > 0
-    assert check(bank) == []
+    assert first_problems(bank) == []
 
 
 def events(lines):

@@ -16,9 +16,9 @@ from works import jsonl
 from benchmarks.chaos.disk import NoSmallDiskError, SmallDisk
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
+from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected
-from pipeline.bank.tend import delete
+from pipeline.bank.upkeep import delete
 
 pytestmark = pytest.mark.ray
 
@@ -122,7 +122,7 @@ def test_a_grown_corpus_encodes_only_what_is_new_or_changed(grown):
 def test_every_chunk_is_there_once_and_the_bank_is_whole(grown):
     bank = Bank.open(grown[0])
     ids = [row["chunk_id"] for row in rows(bank, "chunk_id")]
-    assert len(ids) == len(set(ids)) and check(bank) == []
+    assert len(ids) == len(set(ids)) and first_problems(bank) == []
 
 
 def test_every_text_is_recalled_as_it_stood_in_its_source(grown):
@@ -245,7 +245,7 @@ def test_a_full_disk_ends_the_job_with_one_line_and_a_whole_bank(ray_session, sm
     code, summary, stderr = encode(SAMPLES, small_disk / "bank", "--set", "unit_chunks=32", "--set", "commit_seconds=0")
     assert (code, summary) == (1, None)
     assert "No space left on device" in stderr and stderr.count("\n") == 1
-    assert os.path.exists(small_disk / "bank" / "_delta_log") and check(Bank.open(small_disk / "bank")) == []
+    assert os.path.exists(small_disk / "bank" / "_delta_log") and first_problems(Bank.open(small_disk / "bank")) == []
 
 
 def test_what_ray_says_of_lost_nodes_is_not_printed_among_results(ray_session, capsys):

@@ -17,7 +17,7 @@ from jobs.settings import EncodeSettings
 from model.config import CodecConfig
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
+from pipeline.bank.problems import first_problems
 from pipeline.corpus.documents import ColumnRoles
 
 pytestmark = pytest.mark.ray
@@ -150,7 +150,7 @@ def test_two_jobs_on_one_bank_at_once_leave_every_row_once(ray_session, object_s
         writer.join()
     assert [result.complete for result in ended] == [True, True]
     bank = Bank.open(f"s3://{place}/bank")
-    assert check(bank) == [] and sorted(doc_id for doc_id, _ in bank.documents()) == sorted(list(TEXTS)[:4])
+    assert first_problems(bank) == [] and sorted(doc_id for doc_id, _ in bank.documents()) == sorted(list(TEXTS)[:4])
 
 
 def test_a_job_whose_requests_fail_now_and_then_ends_whole(ray_session, object_store, codec):
@@ -163,7 +163,7 @@ def test_a_job_whose_requests_fail_now_and_then_ends_whole(ray_session, object_s
     ) as failed:
         code, summary, stderr = encode(place, codec)
     assert (code, summary and summary["documents"]) == (0, 4), stderr
-    assert len(failed) > 10 and check(Bank.open(f"s3://{place}/bank")) == []
+    assert len(failed) > 10 and first_problems(Bank.open(f"s3://{place}/bank")) == []
 
 
 def test_uploads_cut_in_the_middle_are_done_again_and_never_seen(ray_session, object_store, codec):
@@ -179,7 +179,7 @@ def test_uploads_cut_in_the_middle_are_done_again_and_never_seen(ray_session, ob
         code, summary, stderr = encode(place, codec)
     assert (code, summary and summary["documents"]) == (0, 4), stderr
     bank = Bank.open(f"s3://{place}/bank")
-    assert len(failed) >= summary["units"] and check(bank) == []
+    assert len(failed) >= summary["units"] and first_problems(bank) == []
     assert sorted(bank.files()) == [name for name in object_store.names(f"{place}/bank") if name.startswith("part-")]
 
 
@@ -210,7 +210,7 @@ def test_a_job_whose_store_goes_down_says_so_and_a_rerun_finishes(ray_session, o
     held = 0 if since == "the plan" else Bank.open(f"s3://{place}/bank").count()
     code, summary, stderr = encode(place, codec)
     bank = Bank.open(f"s3://{place}/bank")
-    assert (code, check(bank)) == (0, []), stderr
+    assert (code, first_problems(bank)) == (0, []), stderr
     assert (held > 0) == (since == "the first commit") and summary["chunks"] == bank.count() - held
     assert sorted(doc_id for doc_id, _ in bank.documents()) == sorted(list(TEXTS)[:4])
 

@@ -15,8 +15,8 @@ import pytest
 from test_encode_killed import PATIENCE, ROOT, start, version, wait_for
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.presence import job_records
+from pipeline.bank.problems import first_problems
 
 SPOKEN = ("Traceback", "Exception", "PC: @", "*** SIGTERM", "stack trace")
 
@@ -105,7 +105,7 @@ def test_sigterm_commits_what_is_finished_and_the_bank_goes_on(tmp_path, how):
     assert err.rstrip().endswith("stopped; what was finished is committed. Run the same command again to go on.")
     assert not any(word in err for word in SPOKEN), err
     opened = Bank.open(bank)
-    assert check(opened) == [] and opened.count() > 0
+    assert first_problems(opened) == [] and opened.count() > 0
     (record,) = job_records(opened.folder)
     assert (record.state, record.error) == ("stopped", None)
     status = [sys.executable, "-m", "nextmem.cli", "status", str(bank), "--json"]

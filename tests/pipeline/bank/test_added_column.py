@@ -9,11 +9,11 @@ from banks import IDENTITY, held, rows
 from pipeline import schema
 from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
 from pipeline.bank.info import info
 from pipeline.bank.metadata import bank_schema
+from pipeline.bank.problems import first_problems
 from pipeline.schema import REFINE_STEPS
 
 
@@ -47,7 +47,7 @@ def steps(bank):
 
 def test_an_old_bank_takes_rows_that_are_not_refined(old):
     add(old, "u2", rows("u2", {"b": 1}))
-    assert held(old) == {"a": 2, "b": 1} and check(Bank.open(old.folder.uri)) == []
+    assert held(old) == {"a": 2, "b": 1} and first_problems(Bank.open(old.folder.uri)) == []
 
 
 def test_an_old_bank_refuses_steps_rather_than_lose_them(old):
@@ -66,7 +66,7 @@ def test_an_old_bank_gets_the_column_and_its_old_rows_have_null(old):
     old.add_columns()
     add(old, "u2", refined(rows("u2", {"b": 1}), 3))
     again = Bank.open(old.folder.uri)
-    assert steps(again) == {None, 3} and check(again) == []
+    assert steps(again) == {None, 3} and first_problems(again) == []
     assert (info(again).refined.steps, info(again).unrefined.chunks) == (3, 2)
     again.add_columns()
     assert again.version == version + 2  # the column and the unit: there was nothing to add again
@@ -77,7 +77,7 @@ def test_a_job_that_opened_the_bank_before_it_got_the_column_goes_on(old):
     old.add_columns()
     before.reload()
     add(before, "u2", rows("u2", {"b": 1}))
-    assert held(old) == {"a": 2, "b": 1} and check(Bank.open(old.folder.uri)) == []
+    assert held(old) == {"a": 2, "b": 1} and first_problems(Bank.open(old.folder.uri)) == []
 
 
 def test_the_column_is_no_metadata_of_the_user_s(old):

@@ -16,12 +16,12 @@ from banks import IDENTITY, codecs_of, race, receipt, rows
 from deltalake import DeltaTable, Transaction
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit, swap
 from pipeline.bank.info import info
 from pipeline.bank.lookup import NotInBank, by_chunk_id, by_doc_id
+from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected, to_try_again, write_rejected
-from pipeline.bank.tend import compact, delete
+from pipeline.bank.upkeep import compact, delete
 from pipeline.corpus.documents import ENCODER, READER, Rejected
 from pipeline.schema import row_schema
 from pipeline.storage.folder import folder_hash
@@ -305,9 +305,9 @@ def test_where_the_log_does_not_say_it_the_rows_are_counted(tmp_path, monkeypatc
 
 
 def test_a_whole_bank_has_no_problems_also_after_compaction(bank):
-    assert check(bank) == []
+    assert first_problems(bank) == []
     compact(bank)
-    assert len(bank.files()) == 1 and check(bank) == []
+    assert len(bank.files()) == 1 and first_problems(bank) == []
     assert pq.read_schema(f"{bank.folder.uri}/{bank.files()[0]}").names == bank.schema.names
 
 
@@ -319,7 +319,7 @@ def test_verify_names_a_flipped_bit(bank):
         column = group.column(file.schema_arrow.get_field_index("codes"))
     content[column.data_page_offset + column.total_compressed_size - 5] ^= 1
     bank.folder.put(name, bytes(content))
-    [problem] = check(bank)
+    [problem] = first_problems(bank)
     assert problem.where == name and "CRC" in problem.what
 
 
@@ -327,7 +327,7 @@ def test_verify_names_a_file_that_is_gone(bank):
     gone, other = bank.files()
     bank.folder.remove(gone)
     bank.folder.put(other, b"not parquet")
-    assert [problem.where for problem in check(bank)] == [gone, other]
+    assert [problem.where for problem in first_problems(bank)] == [gone, other]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_verify_names_the_row(tmp_path, documents, spoil, where, what):
     bank = Bank.create(tmp_path / "bank", IDENTITY)
     files = bank.writer().write("u1", spoil(rows("u1", documents)))
     commit(bank, [Receipt("u1", tuple(files))])
-    found = check(bank)
+    found = first_problems(bank)
     assert any(where in problem.where and what in problem.what for problem in found), found
 
 
@@ -373,7 +373,7 @@ def test_a_chunk_without_tokens_may_have_an_embedding_of_zeros(tmp_path):
     bank = Bank.create(tmp_path / "bank", IDENTITY)
     table = _set(_set(rows("u1", {"a": 1}), "embedding", [[0.0] * 8]), "num_tokens", [0])
     commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
-    assert check(bank) == []
+    assert first_problems(bank) == []
 
 
 def _set(table, name, values, kind=None):
@@ -385,7 +385,7 @@ def test_verify_stops_at_its_limit(tmp_path):
     bank = Bank.create(tmp_path / "bank", IDENTITY)
     table = _set(rows("u1", {"a": 9}), "text_hash", ["?"] * 9)
     commit(bank, [Receipt("u1", tuple(bank.writer().write("u1", table)))])
-    assert len(check(bank, limit=4)) == 4
+    assert len(first_problems(bank, limit=4)) == 4
 
 
 def test_a_reader_stands_on_its_version_until_it_reloads(bank):

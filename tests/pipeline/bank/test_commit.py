@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError
 from pipeline.bank import commit as commit_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
-from pipeline.bank.tend import compact, delete
+from pipeline.bank.upkeep import compact, delete
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from banks import IDENTITY, D, E, K, receipt
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.bank.export import export
-from pipeline.bank.tend import delete
+from pipeline.bank.upkeep import delete
 
 
 @pytest.fixture

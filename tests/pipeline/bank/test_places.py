@@ -8,11 +8,11 @@ import pytest
 from banks import IDENTITY, held, receipt
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import commit
 from pipeline.bank.export import export
 from pipeline.bank.info import info
-from pipeline.bank.tend import checkpoint, compact, delete, drop, remove, unneeded
+from pipeline.bank.problems import first_problems
+from pipeline.bank.upkeep import checkpoint, compact, delete, drop, remove, unneeded
 from pipeline.corpus.corpus import corpus_files
 from pipeline.storage import storage
 from pipeline.storage.table_uri import table_uri
@@ -28,7 +28,7 @@ def work_through(uri):
     commit(bank, [receipt(bank, "u1", {"a": 2, "b": 1})])
     commit(bank, [receipt(bank, "u2", {"c": 1})])
     delete(bank, ["b"])
-    assert compact(bank) == 2 and check(Bank.open(uri)) == [] and held(bank) == {"a": 2, "c": 1}
+    assert compact(bank) == 2 and first_problems(Bank.open(uri)) == [] and held(bank) == {"a": 2, "c": 1}
     checkpoint(bank)
     remove(bank, unneeded(bank, orphan_hours=0, version_hours=0))
     assert Bank.open(uri).finished_units() == {"u1", "u2"} and info(Bank.open(uri)).chunks == 3

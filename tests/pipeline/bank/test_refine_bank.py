@@ -10,12 +10,12 @@ from model.config import RefineConfig
 from pipeline import schema
 from pipeline.bank import refine_bank
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.identity import codec_identity
+from pipeline.bank.problems import first_problems
 from pipeline.bank.recall import recall
 from pipeline.bank.refine_bank import BankRefiner
-from pipeline.bank.tend import compact
+from pipeline.bank.upkeep import compact
 from pipeline.bank.where import rows_where
 from pipeline.encode.memorise import Memoriser
 
@@ -61,7 +61,7 @@ def test_every_row_is_refined_and_recalls_as_before(bank, codec):
     assert sum(each.rows for each in raised) == bank.count() == len(steps(bank))
     assert set(steps(bank)) == {2}
     assert texts(bank, codec) == TEXTS | OTHERS
-    assert check(Bank.open(bank.folder.uri)) == []
+    assert first_problems(Bank.open(bank.folder.uri)) == []
 
 
 def test_no_patch_grows_and_the_sums_are_the_rows(bank, codec):

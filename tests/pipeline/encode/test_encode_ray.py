@@ -12,8 +12,8 @@ import pytest
 import ray
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import commit
+from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected
 from pipeline.encode.encode import Actors, Stop, StoppedError, UnitEncoder, UnitReader, WorkerError, encode
 from pipeline.encode.ledger import RemoteLedger
@@ -58,7 +58,7 @@ def test_each_actor_has_a_gpu_of_its_own(works, ray_session):
     outcomes, bank = encoded(job, gpus=True, actors=2)
     assert {outcome.worker for outcome in outcomes} == {"gpu 0", "gpu 1"}
     assert len(outcomes) == len(job.units) == 8
-    assert dict(bank.documents()).keys() == TEXTS.keys() and check(bank) == []
+    assert dict(bank.documents()).keys() == TEXTS.keys() and first_problems(bank) == []
 
 
 def patient_reader(seconds: float):
@@ -98,7 +98,7 @@ def test_a_dead_actor_is_survived_and_the_poison_document_rejected_alone(works, 
     assert [unit.documents for unit in job.units] == [2, 2]
     outcomes, bank = encoded(job, Actors(encoder=dying_encoder("doc-1")), actors=1)
     assert sum(outcome.receipt.documents for outcome in outcomes) == 3
-    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and check(bank) == []
+    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and first_problems(bank) == []
     assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
         ("doc-1", "encoding it ended its worker twice: it is left out")
     ]
@@ -130,7 +130,7 @@ def test_encoders_load_once_however_many_windows_a_job_has(works, ray_session, t
     outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), window=2, gpus=True, actors=2)
     assert len(outcomes) == len(job.units) == 8  # four windows
     assert len(list(loads.iterdir())) == len({outcome.worker for outcome in outcomes}) == 2
-    assert dict(bank.documents()).keys() == TEXTS.keys() and check(bank) == []
+    assert dict(bank.documents()).keys() == TEXTS.keys() and first_problems(bank) == []
 
 
 def test_a_failed_unit_is_tried_again_by_another_process_which_proves_whose_fault_it_was(works, ray_session, tmp_path):
@@ -139,7 +139,7 @@ def test_a_failed_unit_is_tried_again_by_another_process_which_proves_whose_faul
     loads.mkdir()
     outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), actors=1)
     assert len(outcomes) == len(job.units) == 2 and len(list(loads.iterdir())) >= 2  # processes
-    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and check(bank) == []
+    assert dict(bank.documents()).keys() == {"doc-0", "doc-2", "doc-3"} and first_problems(bank) == []
     assert [(r.doc_id, r.reason) for r in rejected(bank)] == [
         ("doc-1", "encoding it failed: RuntimeError: the kernel does not like it")
     ]

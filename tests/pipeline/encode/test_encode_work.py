@@ -12,8 +12,8 @@ from works import jsonl
 from model.codec import Codec
 from model.tokens import TextTokenizer
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import Receipt, commit
+from pipeline.bank.problems import first_problems
 from pipeline.bank.recall import recall
 from pipeline.bank.rejected import rejected
 from pipeline.corpus.documents import ENCODER
@@ -39,7 +39,7 @@ def committed(works, *outcomes):
     """The bank a reader opens after these outcomes were committed."""
     commit(works.bank, [outcome.receipt for outcome in outcomes])
     bank = Bank.open(works.bank.folder.uri)
-    assert check(bank) == []
+    assert first_problems(bank) == []
     return bank
 
 

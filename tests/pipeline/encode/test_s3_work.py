@@ -12,9 +12,9 @@ from object_store import KEY, SECRET
 from works import ARTICLES, VERIFYING, jsonl
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.identity import codec_identity
+from pipeline.bank.problems import first_problems
 from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode import encode_work
 from pipeline.encode.committer import UnfinishableError, commit_as_they_come
@@ -75,7 +75,7 @@ def test_a_codec_that_is_torn_on_the_store_is_refused(place, object_store, works
 
 def test_a_corpus_on_s3_is_encoded_into_a_bank_on_s3(works):
     groups = list(commit_as_they_come(works.bank, works.outcomes(), every=0))
-    assert len(groups) == len(ARTICLES) and check(works.bank) == []
+    assert len(groups) == len(ARTICLES) and first_problems(works.bank) == []
     assert sorted(doc_id for doc_id, _ in works.bank.documents()) == sorted(ARTICLES)
 
 
@@ -101,7 +101,7 @@ def test_faults_in_reading_and_writing_reject_nothing(works, proxy, fault):
         groups = list(commit_as_they_come(works.bank, works.outcomes(), every=0))
     assert failed and sum(len(group) for group in groups) == len(ARTICLES)
     assert not [outcome for group in groups for outcome in group if outcome.failure or outcome.receipt.rejected]
-    assert check(Bank.open(works.bank.folder.uri)) == []
+    assert first_problems(Bank.open(works.bank.folder.uri)) == []
 
 
 @pytest.mark.parametrize(("what", "where"), [
@@ -115,7 +115,7 @@ def test_a_store_that_stays_down_ends_the_job_with_one_line_and_a_rerun_finishes
     assert line.startswith("s3://") and where in line and "the store answers 503 SlowDown. It was tried" in line
     assert "\n" not in line and len(failed) <= 2 * 3 * 4  # units begun, tries of a unit, tries of a request
     list(commit_as_they_come(works.bank, works.outcomes(), every=0))
-    assert check(Bank.open(works.bank.folder.uri)) == [] and works.bank.count() > 0
+    assert first_problems(Bank.open(works.bank.folder.uri)) == [] and works.bank.count() > 0
 
 
 def test_a_parquet_corpus_whose_reads_fail_is_not_taken_for_damaged(place, object_store, proxy, tmp_path):

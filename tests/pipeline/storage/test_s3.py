@@ -13,14 +13,14 @@ from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
 from pipeline.bank.info import info
 from pipeline.bank.lookup import by_doc_id
+from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import write_rejected
-from pipeline.bank.tend import compact, delete, drop
+from pipeline.bank.upkeep import compact, delete, drop
 from pipeline.corpus import spool
 from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import plan_corpus
@@ -94,7 +94,7 @@ def test_a_bank_on_s3_is_made_extended_replaced_deleted_compacted_and_vacuumed(u
     assert bank.finished_units([f"u{number}" for number in range(30)]) == {"u1", "u2", "u3"}
     assert compact(bank) == 2
     assert len(vacuum(bank)) == 4
-    assert check(bank) == [] and info(bank).chunks == 3 and held(bank) == {"a": 1, "b": 2}
+    assert first_problems(bank) == [] and info(bank).chunks == 3 and held(bank) == {"a": 1, "b": 2}
 
 
 def test_a_listing_of_s3_is_sorted_by_full_path(place, object_store):
@@ -259,7 +259,7 @@ def test_a_commit_on_an_older_version_is_refused_and_decided_anew(bank):
     commit(bank, [receipt(bank, "u1", {"a": 2})])
     done = commit(stale, [receipt(stale, "u1", {"a": 2}), receipt(stale, "u2", {"b": 1})])
     assert (done.units, done.known) == (("u2",), ("u1",))
-    assert held(bank) == {"a": 2, "b": 1} and check(Bank.open(bank.folder.uri)) == []
+    assert held(bank) == {"a": 2, "b": 1} and first_problems(Bank.open(bank.folder.uri)) == []
 
 
 def test_writers_at_once_never_double_a_row(bank):
@@ -280,7 +280,7 @@ def test_writers_at_once_never_double_a_row(bank):
         writer.join()
     assert len(done) == 24
     assert held(bank) == {f"doc-{number}": 2 for number in range(8)}
-    assert check(Bank.open(bank.folder.uri)) == []
+    assert first_problems(Bank.open(bank.folder.uri)) == []
 
 
 def test_writers_of_one_version_have_one_winner(bank):
@@ -314,7 +314,7 @@ def test_every_third_request_may_fail(bank, proxy, fault):
     with proxy.failing(lambda request: fault if request.number % 3 == 0 else None) as failed:
         for number in range(3):
             commit(bank, [receipt(bank, f"u{number}", {f"doc-{number}": 2})])
-        assert check(Bank.open(bank.folder.uri)) == []
+        assert first_problems(Bank.open(bank.folder.uri)) == []
     assert failed and held(bank) == {f"doc-{number}": 2 for number in range(3)}
 
 
@@ -391,7 +391,7 @@ def test_files_joined_by_a_put_that_fails_once_are_counted(bank, proxy, fault):
 def test_an_upload_cut_in_the_middle_is_tried_again(bank, proxy):
     with proxy.failing(nth(1, of=is_upload, fault="cut")) as failed:
         commit(bank, [receipt(bank, "u1", {"a": 2})])
-    assert len(failed) == 1 and held(bank) == {"a": 2} and check(bank) == []
+    assert len(failed) == 1 and held(bank) == {"a": 2} and first_problems(bank) == []
 
 
 def test_an_upload_that_is_always_cut_leaves_nothing_under_its_name(bank, object_store, proxy):

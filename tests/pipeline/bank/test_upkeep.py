@@ -9,9 +9,9 @@ import pytest
 from banks import IDENTITY, held, receipt
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.check import check
 from pipeline.bank.commit import commit
-from pipeline.bank.tend import checkpoint, compact, drop, joinable, unneeded
+from pipeline.bank.problems import first_problems
+from pipeline.bank.upkeep import checkpoint, compact, drop, joinable, unneeded
 
 LONG_AGO = (1e9, 1e9)
 
@@ -55,10 +55,10 @@ def test_a_file_that_is_gone_leaves_with_the_other_files_of_its_unit_and_a_rerun
     mine = [name for name in bank.files() if "unit-d" in name]
     assert len(mine) > 1 and not bank.has_losses()
     Path(bank.folder.uri, mine[0]).unlink()
-    (problem,) = (found for found in check(bank) if found.is_file)
+    (problem,) = (found for found in first_problems(bank) if found.is_file)
     assert problem.where == mine[0]
     assert drop(bank, [problem.where]) == mine
-    assert check(bank) == [] and held(bank) == {"a": 2, "b": 2, "c": 2}
+    assert first_problems(bank) == [] and held(bank) == {"a": 2, "b": 2, "c": 2}
     assert bank.has_losses() and bank.replacements() == 1 and bank.is_finished("unit-d")
     assert drop(bank, [problem.where]) == []
 
@@ -68,7 +68,7 @@ def test_a_torn_file_that_was_joined_leaves_alone(bank):
     commit(bank, [receipt(bank, "unit-d", {"d": 1})])
     (joined,) = (name for name in bank.files() if "unit-d" not in name)
     os.truncate(Path(bank.folder.uri, joined), 100)
-    assert drop(bank, [found.where for found in check(bank) if found.is_file]) == [joined]
+    assert drop(bank, [found.where for found in first_problems(bank) if found.is_file]) == [joined]
     assert held(bank) == {"d": 1}
 
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_lets_old_commits_go_and_keeps_rows_and_finished_units(bank
         os.utime(path, LONG_AGO)
     assert checkpoint(bank) == 3
     reopened = Bank.open(bank.folder.uri)
-    assert held(bank) == {"a": 2, "b": 2, "c": 2} and check(reopened) == []
+    assert held(bank) == {"a": 2, "b": 2, "c": 2} and first_problems(reopened) == []
     assert reopened.finished_units() == {"unit-a", "unit-b", "unit-c"}
     commit(reopened, [receipt(reopened, "unit-d", {"d": 1})])
     assert held(bank)["d"] == 1

@@ -1,4 +1,4 @@
-"""Is the bank whole? What can be checked without a model; pipeline/bank/verify.py decodes on top of it.
+"""What is wrong with a bank, as far as no model is needed to see it; pipeline/bank/verify.py decodes on top of it.
 
 Every live file is opened, its checksums read and its rows held against the bank's schema and codec. What concerns
 several rows (a chunk twice, a gap in a document) is sorted by SQLite in a temporary file, so memory does not grow with
@@ -55,7 +55,7 @@ class Problem:
         return f"{self.where}: {self.what}"
 
 
-def check(bank: Bank, limit: int = 1000) -> list[Problem]:
+def first_problems(bank: Bank, limit: int = 1000) -> list[Problem]:
     """The first `limit` problems, files before rows before documents; an empty list is a whole bank."""
     return list(itertools.islice(problems(bank), limit))
 
