@@ -1,0 +1,82 @@
+"""The documents name what there is, and their lines can be read: every path, module and link of theirs resolves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import EncodeSettings, RefineSettings, TendSettings
+from model.config import CodecConfig
+from model.training.curriculum import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 120
+PACKAGES = ("model", "pipeline", "jobs", "nextmem")
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("model/codecs/*/*.md"),
+    ]
+)
+FILES = re.compile(
+    r"(?<![\w./-])(?:model|pipeline|jobs|nextmem|tests|benchmarks|docs|examples|deploy|samples)/[\w./-]*"
+    r"\.(?:py|md|svg|json|jsonl|yaml|sh|txt)\b"
+)
+MODULES = re.compile(r"python -m ((?:nextmem|benchmarks|jobs|pipeline|model)[\w.]*)")
+LINKS = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_is_there(document):
+    text = (ROOT / document).read_text()
+    named = {name for name in FILES.findall(text) if "*" not in name}
+    linked = {str((ROOT / document).parent / link) for link in LINKS.findall(text)}
+    assert [name for name in sorted(named | linked) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_module_that_a_document_runs_is_there(document):
+    modules = set(MODULES.findall((ROOT / document).read_text()))
+    assert [name for name in sorted(modules) if importlib.util.find_spec(name.rstrip(".")) is None] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_line_outside_a_table_is_over_120_characters(document):
+    lines = (ROOT / document).read_text().splitlines()
+    assert [line for line in lines if len(line) > LONGEST and not line.startswith("|")] == []
+
+
+def sections(document):
+    """Each second-level heading's text, by its heading."""
+    parts = re.split(r"^## (.*)$", (ROOT / document).read_text(), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("heading", "configs"),
+    [
+        ("Of the job", (EncodeSettings,)),
+        ("Of refining", (RefineSettings,)),
+        ("Of tending a bank", (TendSettings,)),
+        ("Of a new codec", (CodecConfig,)),
+        ("Of a training run", (TrainConfig,)),
+    ],
+)
+def test_settings_are_the_keys_that_the_code_takes(heading, configs):
+    rows = re.findall(r"^\| ([a-z][\w, ]*) \|", sections("docs/settings.md")[heading], flags=re.M)
+    documented = {key for row in rows for key in row.split(", ")} - {"key"}
+    assert documented == {field.name for config in configs for field in fields(config)}
+
+
+def test_every_module_of_the_packages_stands_in_the_readme_s_tree():
+    tree = next(block for block in (ROOT / "README.md").read_text().split("```") if "\nnextmem/  " in block)
+    files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    modules = {path.stem for path in files if path.parent.name != "commands"} - {"__init__", "__main__"}
+    assert sorted(modules - set(re.findall(r"\w+", tree))) == []
