@@ -25,11 +25,11 @@ def main(folder: str, documents: int = 8) -> dict[str, float]:
     with nextmem.open(folder) as bank:
         pairs = first_two_chunks(bank, documents)
         embeds = bank.latents([first for first, _ in pairs]).as_embeds()  # [N, K, D]
-        texts = [(bank.recall(chunk_id=first), bank.recall(chunk_id=second)) for first, second in pairs]
+        texts = {row.chunk_id: row.text for row in bank.recalled(chunk_ids=[each for pair in pairs for each in pair])}
         backbone = load_backbone(bank.info().identity.backbone)
     nats: dict[str, list[float]] = {}
-    for place, (read, asked) in enumerate(texts):
-        text = embedded(backbone, read)
+    for place, (first, second) in enumerate(pairs):
+        text, asked = embedded(backbone, texts[first]), texts[second]
         prompts = {
             "the text": text,
             "its latents": embeds[place : place + 1],
