@@ -129,7 +129,8 @@ def test_encoders_load_once_however_many_windows_a_job_has(works, ray_session, t
     loads.mkdir()
     outcomes, bank = encoded(job, Actors(encoder=counted_encoder(loads)), window=2, gpus=True, actors=2)
     assert len(outcomes) == len(job.units) == 8  # four windows
-    assert len(list(loads.iterdir())) == len({outcome.worker for outcome in outcomes}) == 2
+    workers = {outcome.worker for outcome in outcomes}  # one, where it is done before the other has loaded
+    assert len(workers) <= len(list(loads.iterdir())) <= 2
     assert dict(bank.documents()).keys() == TEXTS.keys() and first_problems(bank) == []
 
 
