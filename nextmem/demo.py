@@ -29,6 +29,8 @@ def main(settings: Sequence[str] = ()) -> None:
     if not Path(SAMPLES).is_file():
         sys.exit(f"{SAMPLES} is not here: run `make demo` at the top of a checkout")
     began = time.monotonic()
+    if Path(BANK).exists():
+        say(f"{BANK}/ is there from an earlier run: what it holds is not done again. `rm -r {BANK}` starts over.")
     make(settings)
     find()
     read()
