@@ -67,6 +67,12 @@ class RefineSettings:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}; it must be at least 1")
 
+    @typing.overload
+    def config(self, asked: int | str) -> RefineConfig: ...
+
+    @typing.overload
+    def config(self, asked: None) -> None: ...
+
     def config(self, asked: int | str | None) -> RefineConfig | None:
         """What --refine STEPS|auto means; None where it was not given."""
         if asked is None:
