@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -16,8 +15,7 @@ from nextmem.cli import main as command
 SAMPLES = "samples/articles.jsonl"
 ARTICLES, CORPUS = 12, "demo-articles.jsonl"  # the first twelve: one of each topic
 BANK = "demo-bank"
-QUERIES = ("how bread rises without added yeast", "folding paper into figures", "electricity from the tides of the sea")
-PROBE = "a space probe that left the solar system"
+QUERIES = ("folding paper into figures", "how bread rises without added yeast")
 STEPS = "8"  # of refining
 
 
@@ -32,8 +30,7 @@ def main(settings: Sequence[str] = ()) -> None:
     if Path(BANK).exists():
         say(f"{BANK}/ is there from an earlier run: what it holds is not done again. `rm -r {BANK}` starts over.")
     make(settings)
-    find()
-    read()
+    read(find())
     took = f"{time.monotonic() - began:.0f} s"
     say(f"That was all, in {took}. The bank stays in {BANK}/; `nextmem --help` lists the commands.")
 
@@ -53,20 +50,22 @@ def make(settings: Sequence[str]) -> None:
     run("info", BANK)
 
 
-def find() -> None:
+def find() -> str:
+    """The id of the chunk that the last query finds first."""
     say(
-        "Search: the chunks nearest to a query, best first, each with its article and the characters it stands for.\n"
-        "It compares pooled latents and has no embedding model: expect the right article among the first few."
+        "Search: the chunks nearest to a query, best first: cosine, chunk id, article, and which of its characters.\n"
+        "Pooled latents are compared, no embedding model: expect the right article among the first few."
     )
-    for query in QUERIES:
-        run("search", BANK, query, "-k", "3")
+    found = [run("search", BANK, query, "-k", "3") for query in QUERIES]
+    return found[-1].split()[1]
 
 
-def read() -> None:
-    hit = json.loads(output("search", BANK, PROBE, "-k", "1", "--json").splitlines()[0])
-    one = ("recall", BANK, "--id", hit["chunk_id"])
-    say(f'Recall the chunk nearest to "{PROBE}". The text is exact: latents decode it,\n'
-        "a patch corrects what they get wrong, and a hash checks the result.")  # fmt: skip
+def read(chunk: str) -> None:
+    one = ("recall", BANK, "--id", chunk)
+    say(
+        "Recall the chunk that was found first. The text is exact: its latents are decoded, a patch corrects what\n"
+        "they get wrong, and a hash checks the result."
+    )
     run(*one)
     say("The same chunk from its 15 latents alone. The codec that ships is young: read the gist, not the words.")
     run(*one, "--no-patch")
@@ -74,7 +73,7 @@ def read() -> None:
         f"Refine that chunk: {STEPS} optimizer steps on its latents, towards its text.\n"
         "`nextmem encode --refine` does so to every chunk, at many times the cost of encoding it."
     )
-    run("refine", BANK, "--where", f"chunk_id = {hit['chunk_id']}", "--refine", STEPS)
+    run("refine", BANK, "--where", f"chunk_id = {chunk}", "--refine", STEPS)
     say("Its latents alone once more.")
     run(*one, "--no-patch")
     say("Is every chunk there once, and do eight of them recall exactly?")
@@ -89,22 +88,30 @@ def shown(line: str) -> None:
     print(f"$ {line}", flush=True)
 
 
-def run(*arguments: str) -> None:
-    """One command, shown and run. Ends the demo where it fails.
+def run(*arguments: str) -> str:
+    """One command, shown and run; what it printed on stdout. Ends the demo where it fails.
 
     In this process, which has loaded torch already: a process of its own would load it for each of the commands.
     """
     shown(f"nextmem {shlex.join(arguments)}")
-    if code := command(arguments, prog_name="nextmem", standalone_mode=False):
+    with redirect_stdout(Tee()) as printed:
+        code = command(arguments, prog_name="nextmem", standalone_mode=False)
+    if code:
         sys.exit(code)
-    sys.stdout.flush()
+    return printed.getvalue()
 
 
-def output(*arguments: str) -> str:
-    with redirect_stdout(StringIO()) as out:
-        if code := command(arguments, prog_name="nextmem", standalone_mode=False):
-            sys.exit(code)
-    return out.getvalue()
+class Tee(StringIO):
+    """Keeps what is printed, and prints it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terminal = sys.stdout
+
+    def write(self, text: str) -> int:
+        self.terminal.write(text)
+        self.terminal.flush()
+        return super().write(text)
 
 
 if __name__ == "__main__":

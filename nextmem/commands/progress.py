@@ -58,11 +58,12 @@ class EncodeBar:
             self._emit(now)
             return
         if self.bar is None:
-            self.bar = tqdm(unit="chunk", desc=LOADING, file=sys.stderr, mininterval=interval())
+            self.bar = tqdm(total=now.of, unit="chunk", desc=LOADING, file=sys.stderr, mininterval=interval())
         if now.chunks and self.bar.desc.startswith(LOADING):
             self.bar.set_description("encoding", refresh=False)
         self.bar.total = now.of
-        self.bar.set_postfix(rejected=now.rejected, refresh=False)
+        if now.rejected:
+            self.bar.set_postfix(rejected=now.rejected, refresh=False)
         self.bar.update(now.chunks - self.bar.n)
 
     def _emit(self, now: EncodeProgress) -> None:
