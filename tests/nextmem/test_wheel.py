@@ -33,6 +33,7 @@ print(nextmem.__file__, len(hits), all(texts))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    pytest.importorskip("hatchling", reason="no hatchling to build with: pip install -e .[dev]")
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
