@@ -45,7 +45,7 @@ def make(settings: Sequence[str]) -> None:
         "Ray starts and an encoder on each core loads the backbone, which takes most of the time for so few chunks.\n"
         "Small work units give every core some of them."
     )
-    run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=16", *settings)
+    run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=8", *settings)
     say("What the bank holds.")
     run("info", BANK)
 
