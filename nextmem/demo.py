@@ -36,13 +36,16 @@ def main(settings: Sequence[str] = ()) -> None:
 
 
 def make(settings: Sequence[str]) -> None:
-    say(f"A small corpus first: {ARTICLES} short articles, one JSON object a line with an id and a text.")
+    say(
+        "Every command of the next two minutes is one that you can type: `make` has put `nextmem` into .venv/bin.\n"
+        f"A small corpus first: {ARTICLES} short articles, one JSON object a line with an id and a text."
+    )
     shown(f"head -n {ARTICLES} {SAMPLES} > {CORPUS}")
     lines = Path(SAMPLES).read_text(encoding="utf-8").splitlines(keepends=True)
     Path(CORPUS).write_text("".join(lines[:ARTICLES]), encoding="utf-8")
     say(
         "Encode it: articles become chunks of 128 tokens, each chunk 15 latents of SmolLM2-135M, stored in 4 bits.\n"
-        "Ray starts and an encoder on each core loads the backbone, which takes most of the time for so few chunks.\n"
+        "Ray starts, and an encoder on each core loads the backbone: for so few chunks that is half of the time.\n"
         "Small work units give every core some of them."
     )
     run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=8", *settings)
