@@ -1,6 +1,7 @@
 """Which share of a bank's documents a short query finds: embedded as it is, and repeated until it fills a chunk.
 
-    python -m benchmarks.search --bank demo-bank --column title
+    nextmem encode samples/articles.jsonl articles-bank --columns title
+    python -m benchmarks.search --bank articles-bank --column title
 
 The queries are the values of a column that was carried along, one a document. Found: a row of that document is the
 nearest of all, or among the nearest five.

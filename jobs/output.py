@@ -23,6 +23,10 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+def chunks(count: int) -> str:
+    return f"{count:,} chunk{'s' * (count != 1)}"
+
+
 def interval() -> float:
     """Seconds between two looks at a bar: in a job's log each is a line of its own."""
     return 0.5 if sys.stderr.isatty() else 15.0

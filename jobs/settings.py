@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from model.config import RefineConfig
 from model.refusal import Refusal
 
-T = typing.TypeVar("T")
+Configs = typing.TypeVarTuple("Configs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ class RefineSettings:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}; it must be at least 1")
 
+    @typing.overload
+    def config(self, asked: int | str) -> RefineConfig: ...
+
+    @typing.overload
+    def config(self, asked: None) -> None: ...
+
     def config(self, asked: int | str | None) -> RefineConfig | None:
         """What --refine STEPS|auto means; None where it was not given."""
         if asked is None:
@@ -87,7 +93,7 @@ class TendSettings:
                 raise Refusal(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
-def apply_settings(pairs: Sequence[str], *configs: T) -> tuple[T, ...]:
+def apply_settings(pairs: Sequence[str], *configs: *Configs) -> tuple[*Configs]:
     """Each KEY=VALUE into the first config that has the field. ValueError names what is unknown or ill-typed."""
     return replaced(typed_settings(pairs, *configs), *configs)
 
@@ -104,7 +110,7 @@ def typed_settings(pairs: Sequence[str], *configs: object) -> dict[str, object]:
     return found
 
 
-def replaced(values: Mapping[str, object], *configs: T) -> tuple[T, ...]:
+def replaced(values: Mapping[str, object], *configs: *Configs) -> tuple[*Configs]:
     """The configs with these values, each in the first one that has the field. TypeError for a name that none has."""
     changes: list[dict[str, object]] = [{} for _ in configs]
     for name, value in values.items():

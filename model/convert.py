@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import transformers.modeling_gguf_pytorch_utils as gguf_reader
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from model.quiet import quiet_loading
 
 
 @quiet_loading()
 def convert(file: Path, folder: Path) -> None:
-    """Write config.json, model.safetensors (fp32) and tokenizer files; the folder appears whole."""
+    """Write config.json, model.safetensors (fp32) and tokenizer files; the folder appears whole. Prints nothing."""
+    with _no_bars():
+        _convert(file, folder)
+
+
+def _convert(file: Path, folder: Path) -> None:
     gguf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     settings = gguf.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "architectures", "dtype"):
@@ -36,6 +45,18 @@ def convert(file: Path, folder: Path) -> None:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without transformers' bars. The one over a GGUF's tensors is tqdm's own, and heeds no setting of transformers."""
+    before = logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **kwargs | {"disable": True}))
+    own, gguf_reader.tqdm = gguf_reader.tqdm, lambda tensors, **_: tensors
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = own
+        logging.set_tqdm_hook(before)
 
 
 def _digit_splitting(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,9 +64,12 @@ def embedded_folder() -> Path:
     if not (folder / "config.json").is_file():
         with making(folder):
             if not (folder / "config.json").is_file():
+                gguf = _package_folder() / GGUF
+                # without a handler of the caller's, Python writes a warning to stderr as it is
+                logging.getLogger(__name__).warning("converting the backbone %s once, about a minute", EMBEDDED)
                 from model.convert import convert  # torch and transformers, once
 
-                convert(_package_folder() / GGUF, folder)
+                convert(gguf, folder)
     return folder
 
 

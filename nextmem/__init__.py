@@ -51,7 +51,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Load what is asked for when it is asked for."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nextmem' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -146,7 +146,7 @@ class Bank:
         if chunk_ids is None and doc_id is None:
             rows, of = table.rows(COLUMNS, expression(filter, table.schema)), table.count() if filter is None else None
         else:
-            found = by_doc_id(table, doc_id) if chunk_ids is None else by_chunk_id(table, _ids(chunk_ids))
+            found = by_chunk_id(table, _ids(chunk_ids or ())) if doc_id is None else by_doc_id(table, doc_id)
             rows, of = iter(found.to_batches()), found.num_rows
         count = Count(on_progress, of)
         return self._in_turn(recall(rows, self._loaded(), patched=patched, batch_size=batch_size, on_decoded=count))
@@ -183,8 +183,9 @@ class Bank:
         with self._lock:
             if repair:
                 self.reload()
-            table, checked = self._open(), {"sample": sample, "weights": weights, "repair": repair}
-            return verify(table, self._loaded, on_progress=on_progress, **checked)
+            return verify(
+                self._open(), self._loaded, sample=sample, weights=weights, repair=repair, on_progress=on_progress
+            )
 
     def refine(
         self,

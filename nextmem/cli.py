@@ -30,6 +30,34 @@ from nextmem.commands.train import train
 from nextmem.commands.verify import verify
 from nextmem.told import DEBUG, told
 
+GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line fit a terminal of 80
+    "Make a bank": {
+        encode: "Encode files, folders or a data set into a memory bank.",
+    },
+    "Use a bank": {
+        search: "Find the chunks nearest to a query.",
+        recall: "Give back the exact text of a chunk, a document or everything.",
+        info: "Show what a bank holds: rows, codec, sizes, fidelity.",
+        export: "Write a bank's rows as plain Parquet.",
+    },
+    "Look after a bank": {
+        status: "Show who writes to a bank, how far they are, and when they end.",
+        verify: "Check that every row is there once and recalls exactly.",
+        refine: "Make stored latents carry more of their text.",
+        tend: "Join small files and remove what dead jobs left.",
+    },
+    "Make a codec": {
+        train: "Train a codec on passages of text.",
+        evaluate: "Measure what a codec's latents give back without the patch.",
+    },
+    "Use a Ray cluster": {
+        submit: "Run an encode or a train on a cluster.",
+        jobs: "List the jobs that were submitted.",
+        logs: "Show what a job has printed.",
+        stop: "Stop a job; what is finished stays.",
+    },
+}
+
 
 class Refusing(click.Group):
     """Turns what a person can mend into one line and exit code 1, and a fault of ours into one that says so."""
@@ -66,6 +94,13 @@ class Refusing(click.Group):
         finally:
             signals.end()
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in groups, a line each, all names in one column."""
+        width = max(map(len, self.commands))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([((command.name or "").ljust(width), line) for command, line in commands.items()])
+
 
 def _is_utf8(argument: str) -> bool:
     try:
@@ -81,24 +116,9 @@ def main() -> None:
     """Turn a corpus into a memory bank: latents a language model reads in place of text, with exact recall."""
 
 
-for command in (
-    encode,
-    recall,
-    search,
-    export,
-    info,
-    verify,
-    train,
-    evaluate,
-    status,
-    tend,
-    refine,
-    submit,
-    jobs,
-    logs,
-    stop,
-):
-    main.add_command(command)
+for _commands in GROUPS.values():
+    for _command in _commands:
+        main.add_command(_command)
 
 
 if __name__ == "__main__":

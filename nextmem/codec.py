@@ -74,7 +74,7 @@ class Codec:
         verifying = VerifyConfig.of(default_precision(default_device()) if precision == "auto" else precision)
         if folder is None:
             folder = default_codec_folder(backbone or EMBEDDED)
-        return cls(load_codec(folder, backbone_name=backbone, verifying=verifying))
+        return cls(load_codec(os.fspath(folder), backbone_name=backbone, verifying=verifying))
 
     @property
     def identity(self) -> str:

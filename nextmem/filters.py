@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.refusal import Refusal
 
-Filter = pc.Expression | Mapping[str, object]
+Filter: TypeAlias = pc.Expression | Mapping[str, object]
 
 
 def expression(filter: Filter | None, schema: pa.Schema) -> pc.Expression | None:

@@ -38,7 +38,7 @@ def told(error: BaseException) -> str:
 
 def _machine(error: BaseException) -> str | None:
     """What the machine lacks; None for any other error."""
-    if isinstance(error, OSError) and error.errno in MACHINE:
+    if isinstance(error, OSError) and error.errno is not None and error.errno in MACHINE:
         where = f"{error.filename}: " if error.filename else ""
         return where + _flat(error.strerror or os.strerror(error.errno))
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] not in OURS:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +52,19 @@ class Session:
 
     `pool`: count only nodes with the label pool=... ValueError on this machine alone, which has no labels.
     `metrics_port`: where this machine's Ray serves its metrics; a cluster that is joined has its own.
+    `say`: is told that Ray starts here, which takes seconds.
     """
 
-    def __init__(self, pool: str | None = None, *, metrics_port: int | None = None):
+    def __init__(
+        self,
+        pool: str | None = None,
+        *,
+        metrics_port: int | None = None,
+        say: Callable[[str], object] = lambda line: None,
+    ):
         if pool and _address() == "local" and not _is_running():
             raise Refusal(f"--pool {pool} is a label of a cluster's nodes, and RAY_ADDRESS names no cluster")
-        self.pool, self._metrics_port = pool, metrics_port
+        self.pool, self._metrics_port, self._say = pool, metrics_port, say
         self._opened = ExitStack()
 
     def __enter__(self) -> Session:
@@ -75,6 +82,8 @@ class Session:
         is_local = _address() == "local"
         if not _is_running():
             require_reachable()
+            if is_local:
+                self._say("starting Ray on this machine")
             import ray
 
             staging = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="nextmem-"))

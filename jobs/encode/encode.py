@@ -49,14 +49,14 @@ def run_encode(
 ) -> EncodeResult:
     """Encode the corpus into the bank; what the bank holds already is not done again. Prints nothing.
 
-    `on_progress` is told how far the job is, about once a second; `say` what it waits for, if it waits for long.
+    `on_progress` is told how far the job is, about once a second; `say` what it waits for.
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, KeyboardInterrupt after committing.
     """
     started = time.monotonic()
     uri, settings = storage.absolute(request.bank), request.settings
     tally = Tally()
     with (
-        Session(request.pool, metrics_port=settings.metrics_port) as session,
+        Session(request.pool, metrics_port=settings.metrics_port, say=say) as session,
         Watch(uri, log_file=settings.log_file) as watch,
     ):
         prepared = prepare(request, uri, session)

@@ -13,7 +13,9 @@ def with_hint(error: click.UsageError, words: Sequence[str]) -> click.UsageError
     `words`: what was given after `nextmem`.
     """
     ctx = error.ctx
-    arguments = [p for p in ctx.command.params if isinstance(p, click.Argument)] if ctx else []
+    if ctx is None:
+        return error
+    arguments = [p for p in ctx.command.params if isinstance(p, click.Argument)]
     if not arguments or "--" in words or not any(word.startswith("-") for word in words[1:]):
         return error
     named = [argument.make_metavar(ctx) for argument in arguments]

@@ -10,6 +10,8 @@ from tqdm import tqdm
 from jobs.encode.progress import EncodeProgress
 from jobs.output import emit, interval, share
 
+LOADING = "encoders load the backbone"  # until the first chunk
+
 
 class CountBar:
     """Chunks done of those asked for. Called with both; there from the first call on, and not for a single chunk."""
@@ -56,9 +58,12 @@ class EncodeBar:
             self._emit(now)
             return
         if self.bar is None:
-            self.bar = tqdm(unit="chunk", desc="encoding", file=sys.stderr, mininterval=interval())
+            self.bar = tqdm(total=now.of, unit="chunk", desc=LOADING, file=sys.stderr, mininterval=interval())
+        if now.chunks and self.bar.desc.startswith(LOADING):
+            self.bar.set_description("encoding", refresh=False)
         self.bar.total = now.of
-        self.bar.set_postfix(rejected=now.rejected, refresh=False)
+        if now.rejected:
+            self.bar.set_postfix(rejected=now.rejected, refresh=False)
         self.bar.update(now.chunks - self.bar.n)
 
     def _emit(self, now: EncodeProgress) -> None:
@@ -73,7 +78,8 @@ class TrainBar:
     """Steps done of at most those planned, with loss and ETA. Called with each measured row."""
 
     def __init__(self, *, as_json: bool):
-        self.as_json, self.held_out = as_json, None
+        self.as_json = as_json
+        self.held_out: str | None = None
         self.bar: tqdm | None = None
 
     def __enter__(self) -> TrainBar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.output import emit, share
+from jobs.output import chunks, emit, share
 from nextmem.commands.options import as_json_option
 
 if TYPE_CHECKING:
@@ -76,5 +76,5 @@ def _print(rows: Iterator[Recalled], *, patched: bool, as_json: bool) -> bool:
 
 def _note(count: int, carried: float, patched: bool) -> str:
     if not patched:
-        return f"\n{count} chunks as their latents alone give them; patches and raw ids correct {share(1 - carried)}."
-    return f"\n{count} chunks; their latents carry {share(carried)} of the positions, patches and raw ids the rest."
+        return f"\n{chunks(count)} as latents alone give the text; patches and raw ids correct {share(1 - carried)}."
+    return f"\n{chunks(count)}; latents carry {share(carried)} of the positions, patches and raw ids the rest."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.output import emit, share, table
+from jobs.output import chunks, emit, share, table
 from nextmem.commands.options import AUTO, as_json_option, refine_option
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _rows(done: RefinedRows) -> list[tuple[str, str]]:
         before, after = done.patch_bytes_before / count, done.patch_bytes / count
         held, now = share(done.fidelity_before / count), share(done.fidelity / count)
         rows = [
-            ("refined", f"{count:,} chunks in {done.steps / count:.1f} steps each"),
+            ("refined", f"{chunks(count)} in {done.steps / count:.1f} steps each"),
             ("fidelity", f"{now} of positions, {held} before"),
             ("patch", f"{after:.0f} bytes a chunk, {before:.0f} before"),
         ]

