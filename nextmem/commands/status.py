@@ -37,7 +37,7 @@ def status(bank, as_json):
     )
     for job in found.jobs:
         print()
-        table(_tending(job, now) if job.kind == "tend" else _encoding(job))
+        table(_encoding(job) if job.kind == "encode" else _looking_after(job, now))
 
 
 def _record(found: Status, now: float) -> dict:
@@ -72,8 +72,12 @@ def _presence(job: JobRecord, now: float) -> str:
     return f"none; the last one, process {job.pid} on {job.host}, is gone without a word, last heard of {seen}"
 
 
-def _tending(job: JobRecord, now: float) -> list[tuple[str, str]]:
-    return [("job", job.job), ("running", duration(now - job.started))]
+def _looking_after(job: JobRecord, now: float) -> list[tuple[str, str]]:
+    """Of a tend, and of a refine, which counts its chunks."""
+    rows = [("job", job.job), ("running", duration(now - job.started))]
+    if job.kind == "refine":
+        rows.append(("done", f"{job.done_chunks:,} of {job.chunks:,} chunks committed"))
+    return rows
 
 
 def _encoding(job: JobRecord) -> list[tuple[str, str]]:

@@ -124,6 +124,14 @@ def test_status_of_a_job_under_way(nextmem, bank):
     assert (said["active"], job["alive"], job["done_units"], job["eta_seconds"]) == (True, True, 9, 150.0)
 
 
+def test_status_of_a_refine_under_way_speaks_of_its_chunks_and_of_no_units(nextmem, bank):
+    with Presence(bank.folder, "refine") as refining:
+        refining.begin(state="refining", chunks=7, done_chunks=3)
+        out = nextmem("status", bank.folder.uri).out
+    assert "writer  refine on" in out and "3 of 7 chunks committed" in out
+    assert "units" not in out and "rejected" not in out
+
+
 def test_status_says_when_a_writer_is_gone_without_a_word(nextmem, bank):
     with encoding(bank.folder) as job:
         record = job.record
