@@ -1,4 +1,4 @@
-"""`make demo`: a dozen of the sample articles through the commands, as a person would type them."""
+"""`make demo`: ten of the sample articles through the commands, as a person would type them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from nextmem.cli import main as command
 
 SAMPLES = "samples/articles.jsonl"
-ARTICLES, CORPUS = 12, "demo-articles.jsonl"  # the first twelve: one of each topic
+ARTICLES, CORPUS = 10, "demo-articles.jsonl"  # the first ten: each of another topic
 BANK = "demo-bank"
 QUERIES = ("folding paper into figures", "how bread rises without added yeast")
 STEPS = "8"  # of refining
@@ -48,7 +48,7 @@ def make(settings: Sequence[str]) -> None:
         "Ray starts, and an encoder on each core loads the backbone: for so few chunks that is half of the time.\n"
         "Small work units give every core some of them."
     )
-    run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=8", *settings)
+    run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=12", *settings)
     say("What the bank holds.")
     run("info", BANK)
 
