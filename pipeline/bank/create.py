@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
 from model.refusal import Taken
@@ -63,13 +63,18 @@ def codec_place(table: DeltaTable) -> str:
 
 
 def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, place: str) -> None:
-    """Version 0 of the log, with one put that delta-rs does not try again where it is reset."""
+    """Version 0 of the log, with one put that delta-rs does not try again where it is reset.
+
+    Without retries: delta-rs would take a table that another job makes at this moment for a conflict to get around, and
+    write its own making as version 1 over it. Half of 150 races ended so, with both told that they had made it.
+    """
     try:
         DeltaTable.create(
             folder.table_uri,
             schema,
             configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
             storage_options=folder.storage_options,
+            commit_properties=CommitProperties(max_commit_retries=0),
             raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
         )
     except DeltaError as error:

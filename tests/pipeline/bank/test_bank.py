@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +16,19 @@ import pytest
 from banks import IDENTITY, codecs_of, race, receipt, rows
 from deltalake import DeltaTable, Transaction
 
+from model.refusal import Taken
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit, swap
+from pipeline.bank.create import make_table
 from pipeline.bank.info import info
 from pipeline.bank.lookup import NotInBank, by_chunk_id, by_doc_id
+from pipeline.bank.metadata import bank_schema
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected, to_try_again, write_rejected
 from pipeline.bank.upkeep import compact, delete
 from pipeline.corpus.documents import ENCODER, READER, Rejected
 from pipeline.schema import row_schema
-from pipeline.storage.folder import folder_hash
+from pipeline.storage.folder import Folder, folder_hash
 
 SCORED = (pa.field("year", pa.int64()), pa.field("tags", pa.list_(pa.string())))
 
@@ -56,6 +60,28 @@ def test_of_two_that_make_a_bank_with_two_codecs_one_is_refused_and_the_log_name
     assert any(words in refusal for words in ("can't be made a memory bank", "holds another codec's rows"))
     assert Path(bank.codec_path, "codec.safetensors").read_text() == bank.identity.codec_hash
     assert [path.name for path in (tmp_path / "bank" / "_codec").iterdir()] == [Path(bank.codec_path).name]
+
+
+def test_a_table_is_made_by_one_of_those_that_try_at_the_same_moment(tmp_path):
+    """In every one of 20 races; delta-rs, left to itself, lets both win in half of them."""
+    for place in range(20):
+        folder, ended, together = Folder(tmp_path / str(place)), [], threading.Barrier(2)
+
+        def make(codec, folder=folder, ended=ended, together=together):
+            together.wait()
+            try:
+                make_table(folder, bank_schema(()), replace(IDENTITY, codec_hash=codec), f"_codec/{codec}")
+                ended.append(codec)
+            except Taken:
+                pass
+
+        makers = [threading.Thread(target=make, args=(codec,)) for codec in "ab"]
+        for maker in makers:
+            maker.start()
+        for maker in makers:
+            maker.join()
+        bank = Bank.open(folder.uri)
+        assert [bank.identity.codec_hash] == ended and bank.version == 0
 
 
 def test_two_that_make_a_bank_with_one_codec_leave_one_codec(tmp_path, monkeypatch):
