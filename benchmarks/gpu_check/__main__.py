@@ -1,4 +1,4 @@
-"""What to run first on a new GPU: does it encode, verify, recall and train rightly, and how fast. About ten minutes.
+"""What to run first on a new GPU: does it encode, verify, recall, refine and train rightly, and how fast? In ten minutes.
 
     python -m benchmarks.gpu_check
 

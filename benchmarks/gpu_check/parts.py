@@ -17,6 +17,7 @@ from benchmarks.exactness import Encoded, recall_in
 from benchmarks.gpu_check.shapes import random_backbone, weight_bytes
 from benchmarks.gpu_check.subject import TINY_CODEC, LeftOutError, Subject, WrongError, texts
 from model.codec import Codec
+from model.config import RefineConfig
 from model.memory import Memory
 from model.speed import body_weights, encode_flop
 from model.tokens import text_hash
@@ -73,6 +74,28 @@ def recall(subject: Subject) -> None:
     subject.note(f"recall in a batch of {count}", count / seconds, "chunks/s")
     if wrong:
         raise WrongError(f"rows not recalled exactly, by batch size: {wrong}")
+
+
+def refine(subject: Subject) -> None:
+    """Patches never grow, and what was refined is recalled exactly."""
+    codec, count = subject.codec, 4 if subject.tiny else 64
+    chunks, config = subject.chunks(count), RefineConfig(2 if subject.tiny else 8)
+    encoding = subject.seconds(lambda: codec.encode(*codec.pad(chunks)))
+    latents_BKD = codec.encode(*codec.pad(chunks))
+    refining = subject.once(lambda: codec.refine(latents_BKD, chunks, config))
+    refined = codec.refine(latents_BKD, chunks, config)
+    memories = codec.keep(latents_BKD, chunks, refined=refined)
+    before = float(np.mean([each.patch_bytes_before for each in refined.refinings]))
+    after = float(np.mean([len(memory.patch) for memory in memories]))
+    subject.note(f"refining in {config.steps} steps, in encodings", refining / encoding)
+    subject.note("patch, mean, before and after", f"{before:.1f} and {after:.1f}", "bytes")
+    rows = [Encoded(ids, memory) for ids, memory in zip(chunks, memories, strict=True)]
+    _, exact, _ = recall_in(codec, rows, count)
+    if after > before:
+        raise WrongError(f"refining made patches larger: {before:.1f} bytes became {after:.1f}")
+    if not all(each.finite for each in refined.refinings) or exact < count:
+        raise WrongError(f"{exact} of {count} refined rows recall exactly; not finite: "
+                         f"{sum(not each.finite for each in refined.refinings)}")  # fmt: skip
 
 
 def train(subject: Subject) -> None:
@@ -199,6 +222,7 @@ PARTS: dict[str, Callable[[Subject], None]] = {
     "encode": encode,
     "verify": verify,
     "recall": recall,
+    "refine": refine,
     "train": train,
     "memory": memory,
     **{name: partial(shape, name=name) for name in SHARES},
