@@ -1,4 +1,6 @@
-"""What to run first on a new GPU: does it encode, verify, recall, refine and train rightly, and how fast? In ten minutes.
+"""What to run first on a new GPU: does it encode, verify, recall, refine and train rightly, and how fast?
+
+About ten minutes:
 
     python -m benchmarks.gpu_check
 
