@@ -116,6 +116,7 @@ def _encode(
             forecast.add(group)
             watch.committed(group)
             show()
+    ledger.end()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 

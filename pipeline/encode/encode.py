@@ -158,6 +158,7 @@ def encode(
                 yield settled
         if stop.is_asked:
             raise StoppedError
+        feed.end()
     except RayTaskError as error:
         cause = _cause(error)
         refusal = REFUSED.search(cause)

@@ -69,6 +69,11 @@ class RemoteFeed:
     def close(self) -> None:
         ray.get(self._actor.close.remote())
 
+    def end(self) -> None:
+        """Nobody will ask again. Ray Data keeps handles on what a job was given: left alone, the actor lives as long
+        as the driver's Ray does."""
+        ray.kill(self._actor)
+
     def __iter__(self) -> Iterator[bytes]:
         """Each unit, pickled, as it comes; waits for more until the feed is closed."""
         place = 0

@@ -147,6 +147,10 @@ class RemoteLedger:
         self._asked: ray.ObjectRef | None = None
         self._total = 0
 
+    def end(self) -> None:
+        """Nobody will ask again (see RemoteFeed.end)."""
+        ray.kill(self._actor)
+
     def outcome(self, unit_id: str) -> Outcome | None:
         return ray.get(self._actor.outcome.remote(unit_id))
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected
 from pipeline.encode.encode import Actors, Stop, StoppedError, UnitEncoder, UnitReader, WorkerError, encode
+from pipeline.encode.feed import RemoteFeed
 from pipeline.encode.ledger import RemoteLedger
 
 pytestmark = pytest.mark.ray
@@ -59,6 +61,16 @@ def test_each_actor_has_a_gpu_of_its_own(works, ray_session):
     assert {outcome.worker for outcome in outcomes} == {"gpu 0", "gpu 1"}
     assert len(outcomes) == len(job.units) == 8
     assert dict(bank.documents()).keys() == TEXTS.keys() and first_problems(bank) == []
+
+
+def test_a_job_leaves_no_actor_behind_in_a_ray_that_goes_on(works, ray_session, monkeypatch):
+    """Ray Data keeps handles on what it was given, so that it would not end by itself."""
+    made, make = [], RemoteFeed.__init__
+    monkeypatch.setattr(RemoteFeed, "__init__", lambda feed: (make(feed), made.append(feed))[0])
+    encoded(works(TEXTS, unit_chunks=1))
+    (feed,) = made
+    with pytest.raises(RayActorError):
+        ray.get(feed._actor.take.remote(0), timeout=60)
 
 
 def patient_reader(seconds: float):
