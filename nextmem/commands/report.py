@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from jobs.encode.dry_run import Estimate
-from jobs.encode.encode import EncodeResult
 from jobs.output import duration, emit, share, size, table
-from pipeline.encode.summary import Summary
+
+if TYPE_CHECKING:  # they import Ray, which reads its variables at that moment: the job sets them first
+    from jobs.encode.dry_run import Estimate
+    from jobs.encode.encode import EncodeResult
+    from pipeline.encode.summary import Summary
 
 NAMED = 10  # failures that are printed
 

@@ -48,6 +48,12 @@ def test_what_reads_no_latents_imports_no_torch():
     assert imported_after(code) & {"torch", "transformers", "bitsandbytes", "peft"} == set()
 
 
+def test_nothing_imports_ray_before_a_job_has_set_what_ray_reads_when_it_is_imported():
+    """The token's mode among it: without, a cluster that asks for a token could not be joined."""
+    code = "import nextmem.encoding, nextmem.training, nextmem.commands.report, nextmem.commands.progress"
+    assert "ray" not in imported_after(code)
+
+
 def test_a_reader_of_units_loads_no_torch():
     assert "torch" not in imported_after("import pipeline.encode.read_work")
 

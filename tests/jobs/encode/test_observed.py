@@ -234,6 +234,7 @@ def test_the_worker_logs_each_unit_into_ray_s_own_files(story):
         assert line["worker"].startswith("actor ") and line["chunks"] > 0 and line["seconds"] > 0
 
 
-def test_the_command_prints_the_progress_bar_and_nothing_else(story):
+def test_the_command_says_that_ray_starts_and_prints_the_progress_bar_and_nothing_else(story):
     shown = story["err"].replace("\r", "\n").splitlines()
-    assert story["out"] == "" and [line for line in shown if line.strip() and "chunk" not in line] == []
+    lines = [line for line in shown if line.strip() and "chunk" not in line]
+    assert (story["out"], lines) == ("", ["starting Ray on this machine"])
