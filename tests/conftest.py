@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -14,6 +15,11 @@ from nextmem.cli import main
 
 # Else Ray's workers starve while another file of tests runs beside theirs.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, Ray's own spelling
+
+# A shell that is not interactive starts what it puts in the background with Ctrl-C ignored, and so would every command
+# that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LATENTS, WIDTH, CHUNK_TOKENS = 3, 64, 32  # of the tiny codec; its tokens are bytes
 
