@@ -84,7 +84,7 @@ class RefineConfig:
     """How far latents are refined when a chunk is memorised (model/refine.py). What they are stays the codec's."""
 
     steps: int  # at most, each chunk; one that is right by the margin stops before
-    batch_size: int | None = None  # chunks at once; None: by device. Gradients take 20 times encoding's memory
+    batch_size: int | None = None  # chunks at once; None: by device. Gradients take far more memory than encoding
 
     def __post_init__(self):
         _require(self.steps >= 1, self, "steps", "at least 1")

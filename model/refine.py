@@ -28,7 +28,7 @@ from model.straight_through import through_nf4
 if TYPE_CHECKING:
     from model.codec import Codec
 
-ON_A_GPU, ON_A_CPU = 64, 16  # chunks at once: a chunk's graph takes 170 MB with SmolLM2-135M in bf16
+ON_A_GPU, ON_A_CPU = 64, 16  # chunks at once: a chunk's graph takes about 170 MB with SmolLM2-135M in bf16
 RATE = 0.1  # deviations of a channel at the first step; it falls to nothing after the last
 MOMENTUM = 0.7
 SMALLEST = 1e-4  # of a gradient's largest direction: smaller ones are noise
