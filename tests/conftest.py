@@ -75,9 +75,12 @@ def place(object_store):
     return object_store.place()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session(store_environment, tmp_path_factory):
-    """One Ray for all tests, with two GPUs that are not there; jobs find it running and leave it alone."""
+    """One Ray for a file's tests, with two GPUs that are not there; jobs find it running and leave it alone.
+
+    It ends with the file: tests elsewhere hold what a command does where no Ray runs yet.
+    """
     import ray
 
     from jobs.cluster.session import keep_stdout, runtime_env, set_variables
