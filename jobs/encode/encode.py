@@ -109,14 +109,16 @@ def _encode(
     outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
     every, took = settings.commit_seconds, watch.commit_took
     groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
-    with closing(groups):  # an interrupt that falls in between commits too
-        for group in groups:
-            began = began or min(outcome.started for outcome in group)
-            tally.add(group)
-            forecast.add(group)
-            watch.committed(group)
-            show()
-    ledger.end()
+    try:
+        with closing(groups):  # an interrupt that falls in between commits too
+            for group in groups:
+                began = began or min(outcome.started for outcome in group)
+                tally.add(group)
+                forecast.add(group)
+                watch.committed(group)
+                show()
+    finally:
+        ledger.end()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 
