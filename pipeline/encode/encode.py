@@ -3,8 +3,8 @@
     unit -> read + chunk (on a CPU) -> encode + write the unit's file (one a GPU) -> outcome -> the driver commits
 
 One unit is one row is one Ray block, so that Ray cannot merge, split or reorder what a commit means. A job is one
-execution, fed as its outcomes come (pipeline/encode/supply.py), and one more where units failed. Readers and encoders hold no logic of their own: it is
-in pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
+execution, fed as its outcomes come (pipeline/encode/supply.py), and one more where units failed. Readers and encoders
+hold no logic of their own: it is in pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
 """
 
 from __future__ import annotations
