@@ -98,8 +98,9 @@ class Bank:
     def search(self, query: str, k: int = 5, *, filter: Filter | None = None) -> list[Hit]:
         """The k chunks nearest to the query by cosine, best first; fewer where the bank holds fewer.
 
-        `filter` keeps to rows it is true of: a pyarrow expression, or a dict of column to value or list of values.
-        Raises ValueError for an empty query, or a column that is not there.
+        `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of column to
+        value or list of values, or a pyarrow expression. Raises ValueError for an empty query, or a filter that does
+        not parse or fit the columns.
         """
         from pipeline.bank.search import embed_query, nearest
 

@@ -85,7 +85,7 @@ INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
 REPEATING = (DOC_ID, SOURCE, UNIT, DOC_HASH)
 """The same value in row after row: what a dictionary is for."""
 
-INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT)
+INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT, ENCODED_AT)
 """The log keeps these columns' smallest and largest value a file, and readers skip files by them."""
 
 DIGITS = 32
@@ -95,3 +95,13 @@ DIGITS = 32
 def metadata_of(schema: pa.Schema) -> tuple[pa.Field, ...]:
     """The user's own columns among a bank's columns."""
     return tuple(field for field in schema if field.name not in RESERVED)
+
+
+def indexed(schema: pa.Schema) -> tuple[str, ...]:
+    """INDEXED, and the user's own columns of text, whole numbers, dates and times.
+
+    Floats are left out: a file's smallest and largest value do not tell of a NaN in it.
+    """
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
+    own = (field.name for field in metadata_of(schema) if any(fits(field.type) for fits in kinds))
+    return (*INDEXED, *own)

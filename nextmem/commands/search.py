@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nextmem.commands.options import as_json_option
+from nextmem.commands.options import as_json_option, where_option
 
 if TYPE_CHECKING:
     import nextmem
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 @click.argument("bank")
 @click.argument("query")
 @click.option("-k", default=5, show_default=True, type=click.IntRange(min=1))
+@where_option
 @click.option("--recall", "with_text", is_flag=True, help="Print each row's text too.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
 @as_json_option
-def search(bank, query, k, with_text, backbone, as_json):
+def search(bank, query, k, where, with_text, backbone, as_json):
     """Rows of BANK nearest to QUERY by cosine."""
     import nextmem
 
     with nextmem.open(bank, backbone=backbone) as opened:
-        for hit in opened.search(query, k):
+        for hit in opened.search(query, k, filter=where):
             _print(hit, with_text=with_text, as_json=as_json)
 
 

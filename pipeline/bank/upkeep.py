@@ -19,7 +19,7 @@ from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
 from pipeline.bank.replace import without_documents
 from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
-from pipeline.bank.unit_file import KEPT, MAX_FILE_BYTES, unit_of
+from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, unit_of
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage.storage import TEMPORARY
 
@@ -83,6 +83,7 @@ def _join(bank: Bank, mark: str) -> None:
         writer_properties=WriterProperties(
             compression="ZSTD",
             max_row_group_size=GROUP_ROWS,
+            statistics_truncate_length=LONGEST_INDEXED_TEXT,
             column_properties={name: ColumnProperties(dictionary_enabled=False) for name in INCOMPRESSIBLE},
         ),
         commit_properties=CommitProperties(custom_metadata={MARK: mark}),
