@@ -18,8 +18,10 @@ from nextmem.filters import Filter, expression
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
+from pipeline.bank.bring_back import bring_back
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
+from pipeline.bank.forget import Forgot, forget
 from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
@@ -209,16 +211,42 @@ class Bank:
             rows = expression(filter, table.schema)
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
-    def tend(self, *, dry_run: bool = False, **settings: object) -> Tended:
+    def forget(
+        self,
+        doc_ids: Sequence[str] | None = None,
+        *,
+        filter: Filter | None = None,
+        undo: bool = False,
+        dry_run: bool = False,
+    ) -> Forgot:
+        """Forget these documents, or each with a chunk that `filter` is true of: in one commit, and for good.
+
+        No encode brings one back. `undo` does, while the version is kept: these documents, or what the last forget took
+        out. `dry_run` says what would be done. Raises NotInBank for an id that the bank knows nothing of, Refusal where
+        there is nothing to bring back, BusyError beside a tend. Acts on the newest version.
+        """
+        if not undo and (doc_ids is None) == (filter is None):
+            raise TypeError("give one of doc_ids and filter")
+        if undo and filter is not None:
+            raise TypeError("undo takes doc_ids, or nothing for the last forget: a filter finds no row that is gone")
+        ids = None if doc_ids is None else _ids(doc_ids)
+        with self._lock:
+            table = self._open()
+            if undo:
+                return bring_back(table, ids, dry_run=dry_run)
+            return forget(table, ids, where=expression(filter, table.schema), dry_run=dry_run)
+
+    def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
 
-        `dry_run` says what would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another
-        job is at work on the bank.
+        `now`: older versions go at once, and with them all that is left of what was forgotten. `dry_run` says what
+        would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another job is at work on the
+        bank.
         """
         (chosen,) = replaced(settings, TendSettings())
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
-            return tend(self._open(), dry_run=dry_run, **hours)
+            return tend(self._open(), now=now, dry_run=dry_run, **hours)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
@@ -261,7 +289,7 @@ class Bank:
         return self._table
 
 
-def _ids(chunk_ids: Sequence[str]) -> list[str]:
-    if isinstance(chunk_ids, str):
-        raise TypeError("give a list of chunk ids, not one id")
-    return list(chunk_ids)
+def _ids(ids: Sequence[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise TypeError("give a list of ids, not one id")
+    return list(ids)
