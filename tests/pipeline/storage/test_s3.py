@@ -13,6 +13,7 @@ from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
 from pipeline.bank.bank import Bank
+from pipeline.bank.bring_back import bring_back
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
@@ -21,6 +22,7 @@ from pipeline.bank.info import info
 from pipeline.bank.lookup import by_doc_id
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import write_rejected
+from pipeline.bank.tend import tend
 from pipeline.bank.upkeep import compact, drop
 from pipeline.corpus import spool
 from pipeline.corpus.documents import ColumnRoles
@@ -96,6 +98,22 @@ def test_a_bank_on_s3_is_made_extended_replaced_deleted_compacted_and_vacuumed(u
     assert compact(bank) == 2
     assert len(vacuum(bank)) == 4
     assert first_problems(bank) == [] and info(bank).chunks == 3 and held(bank) == {"a": 1, "b": 2}
+
+
+def test_what_is_forgotten_on_s3_stays_gone_comes_back_and_leaves_every_file(bank):
+    commit(bank, [receipt(bank, "u1", {"anna-0042": 2, "b": 1}), receipt(bank, "u2", {"c": 1})])
+    bank.folder.put("_plan/a.plan.parquet", b"anna-0042")
+    forget(bank, ["anna-0042"])
+    assert bring_back(bank).chunks == 2 and held(bank) == {"anna-0042": 2, "b": 1, "c": 1}
+    job, late = Bank.open(bank.folder.uri), receipt(bank, "u3", {"anna-0042": 1, "d": 1}, text="v2")
+    forget(bank, ["anna-0042"])
+    assert commit(job, [late]).receipts[0].forgotten == 1
+    tend(bank, orphan_hours=1, version_hours=168, now=True)
+    assert held(bank) == {"b": 1, "c": 1, "d": 1} and first_problems(Bank.open(bank.folder.uri)) == []
+    assert list(Bank.open(bank.folder.uri).forgotten().among(["anna-0042", "b"])) == ["anna-0042"]
+    names = bank.folder.names(recursive=True)
+    assert not [name for name in names if b"anna-0042" in bank.folder.read(name)]
+    assert sum(name.endswith(".parquet") for name in names) == len(bank.files()) + 1  # and the checkpoint
 
 
 def test_a_listing_of_s3_is_sorted_by_full_path(place, object_store):
