@@ -15,13 +15,12 @@ import pyarrow as pa
 from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
 from nextmem.filters import Filter, expression
+from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
-from pipeline.bank.bring_back import bring_back
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
-from pipeline.bank.forget import Forgot, forget
 from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
@@ -211,30 +210,7 @@ class Bank:
             rows = expression(filter, table.schema)
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
-    def forget(
-        self,
-        doc_ids: Sequence[str] | None = None,
-        *,
-        filter: Filter | None = None,
-        undo: bool = False,
-        dry_run: bool = False,
-    ) -> Forgot:
-        """Forget these documents, or each with a chunk that `filter` is true of: in one commit, and for good.
-
-        No encode brings one back. `undo` does, while the version is kept: these documents, or what the last forget took
-        out. `dry_run` says what would be done. Raises NotInBank for an id that the bank knows nothing of, Refusal where
-        there is nothing to bring back, BusyError beside a tend. Acts on the newest version.
-        """
-        if not undo and (doc_ids is None) == (filter is None):
-            raise TypeError("give one of doc_ids and filter")
-        if undo and filter is not None:
-            raise TypeError("undo takes doc_ids, or nothing for the last forget: a filter finds no row that is gone")
-        ids = None if doc_ids is None else _ids(doc_ids)
-        with self._lock:
-            table = self._open()
-            if undo:
-                return bring_back(table, ids, dry_run=dry_run)
-            return forget(table, ids, where=expression(filter, table.schema), dry_run=dry_run)
+    forget = forget  # nextmem/forgetting.py
 
     def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.

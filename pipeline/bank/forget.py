@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
 from pipeline.bank.forgotten import forgetting
@@ -47,6 +48,8 @@ def forget(
     tried again. Raises NotInBank for an id that the bank knows nothing of, with nothing changed; BusyError beside a
     tend; ContendedError after ATTEMPTS lost races.
     """
+    if doc_ids is None and where is None:
+        raise Refusal("nothing says which documents to forget: an empty filter is true of every one")
     bank.reload()
     if dry_run:
         chunks, already = _chosen(bank, doc_ids, where)

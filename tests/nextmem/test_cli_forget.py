@@ -112,5 +112,7 @@ def test_the_same_from_python(bank):
                 opened.forget(**wrong)
         with pytest.raises(TypeError, match="give a list of ids, not one id"):
             opened.forget("fox")
+        with pytest.raises(face.Refusal, match="an empty filter is true of every one"):
+            opened.forget(filter={})
         with pytest.raises(face.NotInBank, match="has no doc_id 'foxx'"):
             opened.forget(["foxx"])
