@@ -1,7 +1,8 @@
 """Take a `forget` back: the rows return as they were, from the version before it, and the tombstones are lifted.
 
 One commit does both. It takes the version to be kept still: `nextmem tend` removes the files of versions after a week,
-and `nextmem tend --now` at once.
+and `nextmem tend --now` at once. To planning it is a replacement: a unit that was finished without the document may
+have another text of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.bank.commit import add_actions, remove_actions, swap
 from pipeline.bank.forget import Forgot, announced, count_chunks, decided_anew, forgot, values_of
 from pipeline.bank.forgotten import Hashes, lifting_hashes
 from pipeline.bank.replace import is_of, rewritten, without_documents
+from pipeline.bank.transaction_log import replacement_transaction
 from pipeline.bank.unit_file import WrittenFile
 from pipeline.schema import DOC_ID
 
@@ -45,7 +47,8 @@ def _try(bank: Bank, doc_ids: Collection[str] | None) -> Forgot | None:
     files = [file for version, ids in by.items() for file in _rows(bank, version, ids)]
     removed, kept = without_documents(bank, chunks.keys())  # of a document that has come back by another way
     actions = [*remove_actions(removed), *add_actions([*files, *kept])]
-    done = swap(bank, actions, {"brought_back_documents": len(chunks)}, lifting_hashes(bank, hashes))
+    transactions = [*lifting_hashes(bank, hashes), replacement_transaction(bank.table)]
+    done = swap(bank, actions, {"brought_back_documents": len(chunks)}, transactions)
     return forgot(bank, chunks) if done else None
 
 

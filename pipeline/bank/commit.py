@@ -22,7 +22,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from model.refusal import Missing, Unavailable
 from pipeline.bank.bank import Bank
-from pipeline.bank.forgotten import lifting
+from pipeline.bank.forgotten import Tombstones, lifting
 from pipeline.bank.replace import arrived_elsewhere, documents_in, tokens_in, without_documents, written_without
 from pipeline.bank.transaction_log import (
     MARK,
@@ -95,7 +95,7 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
         held = bank.finished_units(wanted)
         fresh = [receipt for unit_id, receipt in wanted.items() if unit_id not in held]
         _require_written(bank, fresh)
-        made = [_without_forgotten(bank, receipt) for receipt in fresh]
+        made = _without_forgotten(bank, fresh)
         if not made or _try(bank, made):
             return Commit(bank.version, tuple(each.unit_id for each in made), tuple(sorted(held)), tuple(made))
         time.sleep(min(0.01 * 2**attempt, 1.0))
@@ -167,15 +167,18 @@ def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveActi
     return [*remove_actions(removed), *add_actions([*files, *kept])]
 
 
-def _without_forgotten(bank: Bank, receipt: Receipt) -> Receipt:
-    """The receipt less the documents that stand among the forgotten now; its own files, which hold them, are orphans.
+def _without_forgotten(bank: Bank, receipts: list[Receipt]) -> list[Receipt]:
+    """The receipts less the documents that are forgotten by now; files of theirs that held one become orphans.
 
     Decided anew for every attempt, so a document is never brought back by a job that was planned before it went.
     """
+    forgotten = bank.forgotten()
+    return [_less(bank, receipt, forgotten) for receipt in receipts] if len(forgotten) else receipts
+
+
+def _less(bank: Bank, receipt: Receipt, forgotten: Tombstones) -> Receipt:
     paths = [file.path for file in receipt.files]
-    if not paths or not len(bank.forgotten()):
-        return receipt
-    gone = set(bank.forgotten().among(documents_in(bank, paths) - set(receipt.lifts)))
+    gone = set(forgotten.among(documents_in(bank, paths) - set(receipt.lifts))) if paths else set()
     if not gone:
         return receipt
     files = tuple(written_without(bank, receipt.unit_id, paths, gone))

@@ -8,7 +8,6 @@ leaves a whole bank, and the same command goes on where one was killed. Nobody e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.bank.bank import Bank
@@ -34,9 +33,9 @@ def rewrite_lists(bank: Bank, *, dry_run: bool = False) -> Rewritten:
     In a commit that brings nothing else: it is the one entry that the log will keep, and says nothing of any row.
     """
     if dry_run:
-        return Rewritten(without_rejected(bank, _is_forgotten(bank), dry_run=True).documents)
+        return Rewritten(without_rejected(bank, bank.forgotten().among, dry_run=True).documents)
     for _ in range(ATTEMPTS):
-        rejected = without_rejected(bank, _is_forgotten(bank))
+        rejected = without_rejected(bank, bank.forgotten().among)
         transactions = [*map(list_transaction, rejected.lists), *folding(bank)]
         if swap(bank, [], {"erased_rejected": rejected.documents}, transactions):
             return Rewritten(rejected.documents, (*rejected.needless, *files_but_the_newest(bank)))
@@ -60,7 +59,3 @@ def older_entries(bank: Bank) -> list[str]:
     names = [name for name in bank.folder.names(LOG) if not name.endswith(LAST_CHECKPOINT)]
     numbers = {name: ENTRY.match(name.rpartition("/")[2]) for name in names}
     return sorted(name for name, number in numbers.items() if number is None or int(number[1]) < bank.version)
-
-
-def _is_forgotten(bank: Bank) -> Callable[[str], bool]:
-    return lambda doc_id: bool(bank.forgotten().among([doc_id]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.bank import transaction_log as log
@@ -60,13 +60,14 @@ class Rewritten:
     needless: tuple[str, ...]  # files that may go once those are committed: replaced, or never committed
 
 
-def without_rejected(bank: Bank, forgotten: Callable[[str], bool], *, dry_run: bool = False) -> Rewritten:
-    """Every list that names a document of which this is true, less its lines. In a dry run nothing is written."""
+def without_rejected(bank: Bank, among: Callable[[list[str]], Container[str]], *, dry_run: bool = False) -> Rewritten:
+    """Every list that names documents which `among` picks out of their ids, less these. A dry run writes nothing."""
     lists, needless, documents = [], _uncommitted(bank), 0
     for unit_id, name in _counting(bank):
         file = f"{REJECTED}/{name}{SUFFIX}"
         found = [_document(json.loads(line)) for line in bank.folder.read(file).splitlines()]
-        staying = [each for each in found if each.doc_id is None or not forgotten(each.doc_id)]
+        gone = among([each.doc_id for each in found if each.doc_id is not None])
+        staying = [each for each in found if each.doc_id is None or each.doc_id not in gone]
         if len(staying) == len(found):
             continue
         documents += len(found) - len(staying)

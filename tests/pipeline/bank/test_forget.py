@@ -17,7 +17,7 @@ from pipeline.bank import commit as commit_module
 from pipeline.bank import forget as forget_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.bring_back import bring_back
-from pipeline.bank.commit import Receipt, commit, swap
+from pipeline.bank.commit import Receipt, add_actions, commit, remove_actions, swap
 from pipeline.bank.forget import forget
 from pipeline.bank.forgotten import carrying, folding, forgetting
 from pipeline.bank.info import info
@@ -251,6 +251,17 @@ def test_forgetting_and_tending_refuse_beside_each_other(bank):
             with pytest.raises(BusyError, match="`nextmem forget` is at work"):
                 tend(bank, orphan_hours=0, version_hours=0, now=now)
     assert reopened(bank).version == 2 and {job.kind for job in job_records(bank.folder)} == {"tend"}
+
+
+def test_a_forgotten_document_that_another_tool_puts_back_is_a_problem(bank):
+    before = bank.files()
+    forget(bank, ["a"])
+    (file,) = (name for name in before if "u1" in name)
+    again = next(each for each in receipt(bank, "u1", {"a": 2, "b": 3}).files if each.path == file)
+    assert swap(bank, [*remove_actions(bank.files()), *add_actions([again])], {})
+    assert [str(problem) for problem in first_problems(bank)] == [
+        "document 'a': is there, and was forgotten in version 3"
+    ]
 
 
 def test_info_says_how_many_are_forgotten(bank):

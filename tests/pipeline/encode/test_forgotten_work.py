@@ -87,6 +87,17 @@ def test_what_is_brought_back_is_held_again(made, tmp_path):
     assert (work.counts.units, work.counts.held, work.counts.forgotten) == (0, 4, 0)
 
 
+def test_what_is_brought_back_with_a_text_that_its_corpus_has_changed_since_is_encoded_anew(made, tmp_path):
+    changed = TEXTS | {"bee": "The bee has another text."}
+    forget(made.bank, ["bee"])
+    encoded(made, bank_work(planned(tmp_path, changed | {"eel": "A new one."}), made.bank))
+    bring_back(made.bank)
+    work = bank_work(planned(tmp_path, changed | {"eel": "A new one."}), made.bank)
+    assert (work.counts.changed, work.counts.documents) == (1, 1)
+    encoded(made, work)
+    assert dict(made.bank.documents())["bee"] == document_hash(changed["bee"])
+
+
 def test_a_running_job_brings_nothing_back_that_is_forgotten_meanwhile_and_its_summary_counts_it(made, tmp_path):
     """Every text has changed, two documents a unit. Once the first unit is committed, a document of each goes."""
     changed = {name: f"Another text of {name}." for name in TEXTS}
