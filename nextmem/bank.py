@@ -15,6 +15,7 @@ import pyarrow as pa
 from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
 from nextmem.filters import Filter, expression
+from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
@@ -210,16 +211,19 @@ class Bank:
             rows = expression(filter, table.schema)
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
-    def tend(self, *, dry_run: bool = False, **settings: object) -> Tended:
+    forget = forget  # nextmem/forgetting.py
+
+    def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
 
-        `dry_run` says what would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another
-        job is at work on the bank.
+        `now`: older versions go at once, and with them all that is left of what was forgotten. `dry_run` says what
+        would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another job is at work on the
+        bank.
         """
         (chosen,) = replaced(settings, TendSettings())
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
-            return tend(self._open(), dry_run=dry_run, **hours)
+            return tend(self._open(), now=now, dry_run=dry_run, **hours)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
@@ -262,7 +266,7 @@ class Bank:
         return self._table
 
 
-def _ids(chunk_ids: Sequence[str]) -> list[str]:
-    if isinstance(chunk_ids, str):
-        raise TypeError("give a list of chunk ids, not one id")
-    return list(chunk_ids)
+def _ids(ids: Sequence[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise TypeError("give a list of ids, not one id")
+    return list(ids)

@@ -37,6 +37,7 @@ class Estimate:
     replaced: int
     duplicates: int
     rejected: int
+    forgotten: int  # left out because the bank was told to forget them
     passed_over: dict[str, int]  # files of other formats in folders, by ending
     chunks: int  # estimated from the sample, as everything below is
     tokens: int
@@ -121,6 +122,7 @@ def _estimate(
         replaced=counts.changed,
         duplicates=plan.counts.duplicates,
         rejected=counts.rejected,
+        forgotten=counts.forgotten,
         passed_over=plan.counts.passed_over,
         chunks=chunks,
         tokens=sample.scaled(sample.tokens, counts.chunks),

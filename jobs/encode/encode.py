@@ -76,6 +76,7 @@ def run_encode(
         held=work.counts.held,
         duplicates=prepared.plan.counts.duplicates,
         replaced=work.counts.changed,
+        forgotten=work.counts.forgotten,
         seconds=ended - began,
         start_up_seconds=began - started,
         price_per_hour=settings.price_per_hour,

@@ -18,14 +18,14 @@ from banks import IDENTITY, D, E, K, receipt
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.bank.export import export
-from pipeline.bank.upkeep import delete
+from pipeline.bank.forget import forget
 
 
 @pytest.fixture
 def bank(tmp_path):
     bank = Bank.create(tmp_path / "bank", IDENTITY)
     commit(bank, [receipt(bank, "u1", {"a": 3, "gone": 2}), receipt(bank, "u2", {"b": 2})])
-    delete(bank, ["gone"])
+    forget(bank, ["gone"])
     return bank
 
 
