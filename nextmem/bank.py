@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.settings import RefineSettings, TendSettings, replaced
@@ -96,22 +97,29 @@ class Bank:
             self._open().reload()
             return self.version
 
-    def search(self, query: str, k: int = 5, *, filter: Filter | None = None) -> list[Hit]:
-        """The k chunks nearest to the query by cosine, best first; fewer where the bank holds fewer.
+    def search(
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        by: str = "latents",
+        filter: Filter | None = None,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> list[Hit]:
+        """The k best chunks, best first; fewer where fewer are found.
 
-        `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of column to
-        value or list of values, or a pyarrow expression. Raises ValueError for an empty query, or a filter that does
-        not parse or fit the columns.
+        `by` is latents (cosine of embeddings), words (BM25, for a bank with words or texts) or both (their places
+        fused). `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of
+        column to value or list of values, or a pyarrow expression. `say` gets a line on what limits the search. Raises
+        ValueError for an empty query, or a filter that does not parse or fit the columns.
         """
-        from pipeline.bank.search import embed_query, nearest
+        from pipeline.bank.find import find
 
         if not query.strip():
             raise Refusal("the query is empty: give a few words to search for")
-        with self._lock:
-            table = self._open()
-            rows = expression(filter, table.schema)
-            query_E = embed_query(self._loaded(), query)
-        return hits_of(self, nearest(table, query_E, k, filter=rows))
+        table = self._open()
+        rows = expression(filter, table.schema)
+        return hits_of(self, find(table, query, k, by=by, embed=self._embedding, filter=rows, say=say))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.
@@ -242,6 +250,12 @@ class Bank:
         from nextmem.codec import Codec
 
         return Codec(self._loaded(), self._lock)
+
+    def _embedding(self, query: str) -> np.ndarray:
+        from pipeline.bank.search import embed_query
+
+        with self._lock:
+            return embed_query(self._loaded(), query)
 
     def _loaded(self) -> ModelCodec:
         with self._lock:

@@ -103,7 +103,7 @@ def test_a_large_bank_gives_several_files(bank, tmp_path, monkeypatch):
 
 def test_an_empty_bank_exports_its_columns(tmp_path):
     export(Bank.create(tmp_path / "bank", IDENTITY), tmp_path / "out")
-    assert pl.read_parquet(tmp_path / "out" / "data/*.parquet").shape == (0, 18)
+    assert pl.read_parquet(tmp_path / "out" / "data/*.parquet").shape == (0, 19)
 
 
 def test_a_folder_that_holds_anything_is_refused(bank, tmp_path):
