@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.output import chunks, emit, table
-from nextmem.commands.options import as_json_option
+from nextmem.commands.options import as_json_option, where_option
 
 if TYPE_CHECKING:
     from pipeline.bank.forget import Forgot
@@ -17,28 +17,25 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bank")
 @click.option("--doc", "doc_ids", multiple=True, metavar="ID", help="A document; may be repeated.")
-@click.option(
-    "--where", multiple=True, metavar="'NAME OP VALUE'", help="Each document with a chunk for which this holds."
-)
+@where_option
 @click.option("--undo", is_flag=True, help="Bring back the --doc given, or what the last forget took out.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @as_json_option
 def forget(bank, doc_ids, where, undo, dry_run, as_json):
-    """Take documents out of BANK in one commit, so that no encode brings them back.
+    """Take documents out of BANK in one commit, so that no encode brings them back: those given, or each with a chunk
+    for which --where holds.
 
     The bytes stay in older versions for --undo, until `nextmem tend` removes them after a week, or `nextmem tend
     --now` at once.
     """
     import nextmem
-    from pipeline.bank.where import rows_where
 
     if undo and where:
         raise click.UsageError("--undo takes --doc, or nothing for the last forget: --where finds no row that is gone")
     if not undo and bool(doc_ids) == bool(where):
         raise click.UsageError("give --doc or --where: which documents to forget")
     with nextmem.open(bank) as opened:
-        rows = rows_where(where, opened.schema) if where else None
-        done = opened.forget(doc_ids or None, filter=rows, undo=undo, dry_run=dry_run)
+        done = opened.forget(doc_ids or None, filter=where, undo=undo, dry_run=dry_run)
     if as_json:
         emit({"event": "brought back" if undo else "forgotten", **asdict(done)})
     else:
