@@ -90,7 +90,7 @@ def test_what_cannot_be_forgotten_is_refused_in_a_line(refused, bank, tmp_path):
     assert "has no doc_id 'foxx' at version 1. Did you mean 'fox'?" in refused("forget", bank, "--doc", "foxx")
     assert "has not forgotten 'fox' at version 1" in refused("forget", bank, "--undo", "--doc", "fox")
     assert "is not a memory bank" in refused("forget", tmp_path / "none", "--doc", "fox")
-    assert "none of the columns that can be compared" in refused("forget", bank, "--where", "topic = food")
+    assert "has no column 'topic' to filter by" in refused("forget", bank, "--where", "topic = food")
     assert documents(bank) == sorted(ARTICLES) and Bank.open(bank).version == 1
 
 
