@@ -236,7 +236,7 @@ def test_what_an_encoder_rejected_is_encoded_when_it_is_asked_for_and_counted_as
 
 def test_what_was_forgotten_is_left_out_of_a_grown_corpus_and_counted_by_the_dry_run_and_the_job(ray_session, tmp_path):
     texts, path = {"a": "One.", "b": "Two.", "c": "Three."}, tmp_path / "bank"
-    assert encode(jsonl(tmp_path / "corpus.jsonl", texts), path)[0] == 0
+    assert encode(jsonl(tmp_path / "corpus.jsonl", texts), path)[::2] == (0, "")
     forget(Bank.open(path), ["b"])
     corpus = jsonl(tmp_path / "corpus.jsonl", texts | {"b": "Another.", "d": "Four."})
     asked = ("encode", str(corpus), str(path), "--dry-run", "--set", "chunks_per_second=1")
