@@ -29,6 +29,7 @@ LOST = "nextmem/lost"
 FORGOTTEN = "nextmem/forgotten"
 NOTED = pa.schema({"appId": pa.string(), "version": pa.int64()})
 MARK = "nextmem.mark"  # of a commit, by which its writer knows it again
+SUMMARY = "nextmem"  # of a commit, what it notes of itself for people
 
 
 def unit_transaction(unit_id: str, documents: int) -> Transaction:
