@@ -22,6 +22,7 @@ from nextmem.commands.history import history
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
+from nextmem.commands.merge import merge
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
 from nextmem.commands.restore import restore
@@ -49,6 +50,7 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         history: "List a bank's versions: when, what was done, how many chunks.",
         diff: "Show which documents two versions do not share.",
         restore: "Make an older version the newest again.",
+        merge: "Bring other banks' rows into a bank.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",

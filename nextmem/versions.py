@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from typing import TYPE_CHECKING
 
 from model.refusal import Refusal
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from nextmem.bank import Bank
     from pipeline.bank.diff import Diff
     from pipeline.bank.history import Version
+    from pipeline.bank.merge import Merged
     from pipeline.bank.restore import Restored
 
 
@@ -47,3 +49,19 @@ def restore(self: Bank, version: int | None = None, *, time: datetime.datetime |
         raise Refusal("give the version to restore, or a time")
     with self._lock:
         return restore(self._open(), open_bank(self.path, version=version, time=time))
+
+
+def merge(self: Bank, *others: str | os.PathLike[str], on_conflict: str = "refuse") -> Merged:
+    """Bring other banks' rows into this one's newest version, byte for byte, in one commit.
+
+    A document that two hold with the same text comes once. With different texts, `on_conflict` decides: "refuse" names
+    it, "skip" keeps the one of the bank that is named first, "newest" the one encoded last. The same call again brings
+    what is missing. Their corpora count as encoded. Raises Refusal for another codec's bank, or one with columns that
+    this one has not; BusyError beside a tend.
+    """
+    from pipeline.bank.merge import merge
+
+    if not others:
+        raise Refusal("give the banks to merge into this one")
+    with self._lock:
+        return merge(self._open(), [open_bank(os.fspath(each)) for each in others], on_conflict=on_conflict)

@@ -17,7 +17,7 @@ from pipeline.bank.presence import Presence, refuse_beside
 from pipeline.bank.transaction_log import loss_transaction, replacement_transaction
 from pipeline.bank.versions import require_files
 
-BESIDE = ("encode", "tend", "refine")  # none of which may run meanwhile
+BESIDE = ("encode", "tend", "refine", "merge")  # none of which may run meanwhile
 
 
 @dataclass(frozen=True, slots=True)
