@@ -20,7 +20,7 @@ from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
-from nextmem.versions import diff, history, merge, restore
+from nextmem.versions import diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
@@ -229,7 +229,8 @@ class Bank:
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
     forget = forget  # nextmem/forgetting.py
-    history, diff, restore, merge = history, diff, restore, merge  # nextmem/versions.py
+    history, diff, restore = history, diff, restore  # nextmem/versions.py
+    merge, migrate = merge, migrate
 
     def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.

@@ -23,6 +23,7 @@ from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
 from nextmem.commands.merge import merge
+from nextmem.commands.migrate import migrate
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
 from nextmem.commands.restore import restore
@@ -51,6 +52,7 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         diff: "Show which documents two versions do not share.",
         restore: "Make an older version the newest again.",
         merge: "Bring other banks' rows into a bank.",
+        migrate: "Encode a bank anew by another codec, from its exact texts.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",

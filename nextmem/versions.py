@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jobs.cluster.session import set_variables
 from model.refusal import Refusal
+from nextmem.encoding import encode_request
 from pipeline.bank.opened import open_bank
 
 if TYPE_CHECKING:
+    from jobs.encode.migrate import MigrateResult
+    from jobs.encode.progress import EncodeProgress
     from nextmem.bank import Bank
     from pipeline.bank.diff import Diff
     from pipeline.bank.history import Version
@@ -65,3 +70,38 @@ def merge(self: Bank, *others: str | os.PathLike[str], on_conflict: str = "refus
         raise Refusal("give the banks to merge into this one")
     with self._lock:
         return merge(self._open(), [open_bank(os.fspath(each)) for each in others], on_conflict=on_conflict)
+
+
+def migrate(
+    self: Bank,
+    out: str | os.PathLike[str],
+    *,
+    codec: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    keep_text: bool = False,
+    refine: int | str | None = None,
+    retry_rejected: bool = False,
+    actors: int | None = None,
+    gpus: bool | None = None,
+    pool: str | None = None,
+    on_progress: Callable[[EncodeProgress], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+    **settings: object,
+) -> MigrateResult:
+    """Encode this bank's documents anew, into the bank `out`, by another codec, backbone or precision, on Ray.
+
+    Each document is recalled exactly and compared by its hash; one that is not is left out by name. The same call again
+    goes on, or brings what is new. Without `codec` and `backbone` it is this bank's codec, at the `precision` among the
+    settings. The other arguments, and what is raised, are those of `nextmem.encode`.
+    """
+    set_variables()
+    from dataclasses import replace
+
+    from jobs.encode.migrate import run_migrate
+
+    asked = {"actors": actors, "gpus": gpus, "pool": pool, "retry_rejected": retry_rejected, **settings}
+    columns = {"text_column": "text", "id_column": None, "columns": ()}
+    request = encode_request(
+        (), out, codec=codec, backbone=backbone, keep_text=keep_text, refine=refine, verify=True, **columns, **asked
+    )
+    return run_migrate(replace(request, source=self._open().folder.uri), on_progress=on_progress, say=say)

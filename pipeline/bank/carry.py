@@ -11,6 +11,7 @@ from deltalake import Transaction
 
 from pipeline.bank import transaction_log as log
 from pipeline.bank.bank import REJECTED, Bank
+from pipeline.bank.commit import ATTEMPTS, ContendedError, swap
 from pipeline.bank.rejected import SUFFIX, list_names
 
 
@@ -47,3 +48,17 @@ def _copy_lists(bank: Bank, other: Bank) -> None:
     for name in (f"{REJECTED}/{name}{SUFFIX}" for name in list_names(other)):
         if name not in there:
             bank.folder.put(name, other.folder.read(name))
+
+
+def carry(bank: Bank, source: Bank) -> int:
+    """Take over what `source` has beside rows, in a commit of its own; how many records. None, where none is lacking.
+
+    For a bank that holds the source's documents in units of its own.
+    """
+    for _ in range(ATTEMPTS):
+        bank.reload()
+        records = carried(bank, [source])
+        noted = {"carried_from": source.folder.uri, "records": len(records)}
+        if not records or swap(bank, [], noted, [*records, *marks(bank, [source], rewritten=True)]):
+            return len(records)
+    raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to take over records: try again")
