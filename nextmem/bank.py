@@ -5,6 +5,7 @@ Shapes: N chunks, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
+from nextmem.versions import diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
@@ -36,13 +38,20 @@ if TYPE_CHECKING:
     from pipeline.bank.refine_bank import RefinedRows
 
 
-def open(bank: str | os.PathLike[str], *, version: int | None = None, backbone: str | None = None) -> Bank:
-    """The memory bank in a folder or at `s3://bucket/key`, at its newest version or a given one.
+def open(
+    bank: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    time: datetime.datetime | str | None = None,
+    backbone: str | None = None,
+) -> Bank:
+    """The memory bank in a folder or at `s3://bucket/key`, at its newest version, a given one, or as it was at a time.
 
-    `backbone`: a folder with the backbone's weights, where they do not lie in the usual place. Nothing is loaded before
-    it is needed. Raises FileNotFoundError where there is no bank.
+    `time`: a datetime, or ISO 8601 text; UTC where it names no zone. `backbone`: a folder with the backbone's weights,
+    where they do not lie in the usual place. Nothing is loaded before it is needed. Raises FileNotFoundError where
+    there is no bank, or its version was cleaned; ValueError for a version or a time that lies ahead.
     """
-    return Bank(open_bank(os.fspath(bank), version=version), backbone=backbone)
+    return Bank(open_bank(os.fspath(bank), version=version, time=time), backbone=backbone)
 
 
 class Bank:
@@ -220,6 +229,8 @@ class Bank:
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
     forget = forget  # nextmem/forgetting.py
+    history, diff, restore = history, diff, restore  # nextmem/versions.py
+    merge, migrate = merge, migrate
 
     def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.

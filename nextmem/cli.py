@@ -13,15 +13,20 @@ import click
 
 from jobs.stopping import Heed, Stopped
 from nextmem.commands.dashes import with_hint
+from nextmem.commands.diff import diff
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
 from nextmem.commands.forget import forget
+from nextmem.commands.history import history
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
+from nextmem.commands.merge import merge
+from nextmem.commands.migrate import migrate
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
+from nextmem.commands.restore import restore
 from nextmem.commands.search import search
 from nextmem.commands.status import status
 from nextmem.commands.stop import stop
@@ -43,6 +48,11 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
     },
     "Change a bank": {
         forget: "Take documents out for good; no encode brings them back.",
+        history: "List a bank's versions: when, what was done, how many chunks.",
+        diff: "Show which documents two versions do not share.",
+        restore: "Make an older version the newest again.",
+        merge: "Bring other banks' rows into a bank.",
+        migrate: "Encode a bank anew by another codec, from its exact texts.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",
