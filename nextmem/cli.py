@@ -13,6 +13,7 @@ import click
 
 from jobs.stopping import Heed, Stopped
 from nextmem.commands.dashes import with_hint
+from nextmem.commands.edit import edit
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
@@ -22,6 +23,7 @@ from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
+from nextmem.commands.remember import remember
 from nextmem.commands.search import search
 from nextmem.commands.status import status
 from nextmem.commands.stop import stop
@@ -42,6 +44,8 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         export: "Write a bank's rows as plain Parquet.",
     },
     "Change a bank": {
+        remember: "Add a text or a few files at once, without Ray.",
+        edit: "Replace words in a chunk, or wherever they stand.",
         forget: "Take documents out for good; no encode brings them back.",
     },
     "Look after a bank": {
