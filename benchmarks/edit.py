@@ -40,7 +40,7 @@ from model.codec import Codec
 from model.codec_io import load_codec
 from model.config import VerifyConfig
 from model.default_codec import default_codec_folder
-from model.edit import METHODS, STEPS, edited
+from model.edit import ENCODE, METHODS, PATCH, REFINE, STEPS, edited
 from model.memory import Memory, StoredMemory
 from pipeline.bank.search import embed_query
 from pipeline.corpus.passages import Found, passage_files, read_passages
@@ -114,15 +114,21 @@ def measure(codec: Codec, made: Sequence[Swap], arguments: argparse.Namespace) -
     arguments.out.touch()
     done = {(m["swap"], m["method"], m["edits"]) for m in map(json.loads, arguments.out.read_text().splitlines())}
     haystack = np.stack([m.embedding_E for some in batched(made) for m in codec.memorise(old_chunks(codec, some))])
-    for edits, count in ((1, len(made)), (EDITS, min(arguments.drifts, len(made)))):
-        for start in range(0, count, BATCH):
-            some = made[start : min(start + BATCH, count)]
-            for method in METHODS:
-                if (start, method, edits) not in done:
-                    found = list(batch(codec, some, start, method, edits, arguments.steps, haystack))
-                    with arguments.out.open("a") as file:
-                        file.writelines(json.dumps(asdict(each)) + "\n" for each in found)
-                    print(f"  {method}, {edits} edits: swaps {start} to {start + len(some) - 1}", flush=True)
+    for method, edits, start, end in turns(len(made), min(arguments.drifts, len(made))):
+        if (start, method, edits) not in done:
+            some = made[start:end]
+            found = batch(codec, some, start, method, edits, arguments.steps, haystack)
+            with arguments.out.open("a") as file:
+                file.writelines(json.dumps(asdict(each)) + "\n" for each in found)
+            print(f"  {method}, {edits} edit{'s' * (edits > 1)}: swaps {start} to {end - 1}", flush=True)
+
+
+def turns(count: int, drifts: int) -> Iterator[tuple[str, int, int, int]]:
+    """(method, edits, first swap, one past the last), a batch each; what takes longest comes last."""
+    for methods in ((ENCODE, PATCH), (REFINE,)):
+        for edits, many in ((EDITS, drifts), (1, count)):
+            for start in range(0, many, BATCH):
+                yield from ((method, edits, start, min(start + BATCH, many)) for method in methods)
 
 
 def batched(made: Sequence[Swap]) -> Iterator[Sequence[Swap]]:
@@ -139,8 +145,12 @@ def ids_of(codec: Codec, text: str) -> np.ndarray:
 
 def batch(
     codec: Codec, some: Sequence[Swap], first: int, method: str, edits: int, steps: int, haystack_NE: np.ndarray
-) -> Iterator[Measured]:
-    """The swaps' chunks memorised, edited once or ten times, and looked at."""
+) -> list[Measured]:
+    """The swaps' chunks memorised, edited once or ten times, and looked at.
+
+    What the decoder, the plain backbone and the encoder say is asked for all swaps at once: to switch costs a copy of
+    the weights.
+    """
     old = old_chunks(codec, some)
     encoding = timed(lambda: codec.memorise(old, verify=False))
     before = now = codec.memorise(old)
@@ -151,30 +161,35 @@ def batch(
         edit = partial(edited, codec, now, chunks, method, steps=steps)
         seconds += timed(lambda edit=edit, held=held: held.extend(edit()))
         now = held
-    drafts = codec.draft(codec.stored_latents(now), [len(ids) for ids in chunks])
+    spans = [(changed(a, b), changed(b, a)) for a, b in zip(old, chunks, strict=True)]
     recalled = codec.recall([stored(*each) for each in zip(now, chunks, strict=True)])
-    for i, swap in enumerate(some):
-        new = swap.new[edits - 1]
-        drafted = codec.tokenizer.decode(drafts[i].tolist())
-        span, back = changed(old[i], chunks[i]), changed(chunks[i], old[i])
-        yield Measured(
+    drafts = codec.draft(codec.stored_latents(now), [len(ids) for ids in chunks])
+    texts = [codec.tokenizer.decode(draft.tolist()) for draft in drafts]
+    rights = [right(codec, *each) for each in zip(before, now, spans, strict=True)]
+    decoder = [value_nats(codec, *each) for each in zip(now, spans, strict=True)]
+    with codec.plain():
+        plain = [value_nats(codec, *each, marker=False) for each in zip(now, spans, strict=True)]
+    return [
+        Measured(
             swap=first + i,
             kind=swap.kind,
             method=method,
             edits=edits,
             exact=recalled[i].exact,
-            drafted=new in drafted,
-            old_drafted=swap.old in drafted,
+            drafted=swap.new[edits - 1] in texts[i],
+            old_drafted=swap.old in texts[i],
             fidelity_before=before[i].fidelity,
             fidelity=now[i].fidelity,
-            decoder_nats=value_nats(codec, now[i], span, back, plain=False),
-            backbone_nats=value_nats(codec, now[i], span, back, plain=True),
+            decoder_nats=decoder[i],
+            backbone_nats=plain[i],
             patch_before=len(before[i].patch),
             patch=len(now[i].patch),
             encodes=seconds / encoding / edits,
-            **right(codec, before[i], now[i], back, span),
-            **search(codec, swap, new, now[i], haystack_NE, first + i),
+            **rights[i],
+            **search(codec, swap, swap.new[edits - 1], now[i], haystack_NE, first + i),
         )
+        for i, swap in enumerate(some)
+    ]
 
 
 def stored(memory: Memory, ids_L: np.ndarray) -> StoredMemory:
@@ -183,8 +198,9 @@ def stored(memory: Memory, ids_L: np.ndarray) -> StoredMemory:
     )
 
 
-def right(codec: Codec, before: Memory, after: Memory, old: Ids, new: Ids) -> dict[str, object]:
+def right(codec: Codec, before: Memory, after: Memory, spans: tuple[Ids, Ids]) -> dict[str, object]:
     """The value, and the positions around it, as the latents alone have them; each with the text before it."""
+    new, old = spans
     was_L, is_L = argmax(codec, before, old.tokens_L), argmax(codec, after, new.tokens_L)
     shift = len(new.tokens_L) - len(old.tokens_L)
     places = [(i, i) for i in range(old.start)] + [(i, i + shift) for i in range(old.end, len(old.tokens_L))]
@@ -210,16 +226,14 @@ def argmax(codec: Codec, memory: Memory, ids_L: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def value_nats(codec: Codec, memory: Memory, new: Ids, old: Ids, *, plain: bool) -> float:
-    """Nats a token of the new value less those of the old one, after the latents and the text before the value."""
-    latents_1KD = codec.stored_latents([memory])
-    prefix_1SD = codec.prefix(latents_1KD)
-    if not plain:
-        codec.read(latents_1KD, codec.pad([new.tokens_L])[0])  # switches to the decoder
-        return nats(codec, prefix_1SD, new) - nats(codec, prefix_1SD, old)
-    with codec.plain():
-        embeds_1SD = prefix_1SD[:, :-1]  # the marker means nothing to the plain backbone
-        return nats(codec, embeds_1SD, new) - nats(codec, embeds_1SD, old)
+def value_nats(codec: Codec, memory: Memory, spans: tuple[Ids, Ids], *, marker: bool = True) -> float:
+    """Nats a token of the new value less those of the old one, after the latents and the text before the value.
+
+    By whatever the backbone is switched to. The marker means nothing to the plain one.
+    """
+    prefix_1SD = codec.prefix(codec.stored_latents([memory]))
+    embeds_1SD = prefix_1SD if marker else prefix_1SD[:, :-1]
+    return nats(codec, embeds_1SD, spans[0]) - nats(codec, embeds_1SD, spans[1])
 
 
 def nats(codec: Codec, prefix_1SD: torch.Tensor, ids: Ids) -> float:
