@@ -122,6 +122,19 @@ class Codec:
         ]
 
     @torch.inference_mode()
+    def verify(
+        self, stored: Sequence[Memory | StoredMemory], chunks: Sequence[np.ndarray]
+    ) -> list[tuple[float, bytes]]:
+        """(fidelity, patch) of stored latents where they are to stand for these chunks, whatever they were made of."""
+        ids_BL, _ = self.pad(chunks)
+        return self._verify(*self._stored(stored), ids_BL, chunks)
+
+    @torch.inference_mode()
+    def read(self, latents_BKD: torch.Tensor, ids_BL: torch.Tensor) -> Reading:
+        """What the decoder makes of known token ids after these latents, the text before each position given."""
+        return self._read(self.prefix(latents_BKD), ids_BL)
+
+    @torch.inference_mode()
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Latents [B, K, D] of right-padded token ids, in the backbone's dtype. NotFiniteError."""
         self._switch("encoder")
@@ -237,12 +250,16 @@ class Codec:
             return self.patches.unpack(row.patch)
         return Patch(FORCED, np.empty(0, np.int64), np.empty(0, np.int64))
 
-    def stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+    def stored_latents(self, rows: Sequence[Memory | StoredMemory]) -> torch.Tensor:
         """float32 [B, K, D], as recall reads them."""
+        return self.dequantise(*self._stored(rows))
+
+    def _stored(self, rows: Sequence[Memory | StoredMemory]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes uint8 [B, K * D / 2] and scales float16 [B, K * D / 64], on the backbone's device."""
         codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
         scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
         device = self.backbone.device
-        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+        return torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device)
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         longest = max(len(f) for f in forced)

@@ -9,6 +9,7 @@ import datetime
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
+from nextmem import changing
 from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
@@ -228,21 +230,27 @@ class Bank:
             rows = expression(filter, table.schema)
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
+    remember = changing.remember
+    remember_files = changing.remember_files
+    update = changing.update
+    edit = changing.edit
+    edit_everywhere = changing.edit_everywhere
     forget = forget  # nextmem/forgetting.py
     history, diff, restore = history, diff, restore  # nextmem/versions.py
     merge, migrate = merge, migrate
 
     def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
-        """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
+        """Join small files, remove what dead jobs and old versions left, checkpoint the log. Texts stay as they are.
 
-        `now`: older versions go at once, and with them all that is left of what was forgotten. `dry_run` says what
-        would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another job is at work on the
-        bank.
+        Chunks that an edit has only patched are encoded first. `now`: older versions go at once, and with them all that
+        is left of what was forgotten. `dry_run` says what would be done. `settings`: orphan_hours and version_hours.
+        Raises BusyError while another job is at work on the bank.
         """
         (chosen,) = replaced(settings, TendSettings())
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
-            return tend(self._open(), now=now, dry_run=dry_run, **hours)
+            encoded = changing.encode_due(self._open(), self._loaded, dry_run=dry_run)
+            return replace(tend(self._open(), now=now, dry_run=dry_run, **hours), encoded=encoded)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""

@@ -14,6 +14,7 @@ import click
 from jobs.stopping import Heed, Stopped
 from nextmem.commands.dashes import with_hint
 from nextmem.commands.diff import diff
+from nextmem.commands.edit import edit
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
@@ -26,6 +27,7 @@ from nextmem.commands.merge import merge
 from nextmem.commands.migrate import migrate
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
+from nextmem.commands.remember import remember
 from nextmem.commands.restore import restore
 from nextmem.commands.search import search
 from nextmem.commands.status import status
@@ -47,6 +49,8 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         export: "Write a bank's rows as plain Parquet.",
     },
     "Change a bank": {
+        remember: "Add a text or a few files at once, without Ray.",
+        edit: "Replace words in a chunk, or wherever they stand.",
         forget: "Take documents out for good; no encode brings them back.",
         history: "List a bank's versions: when, what was done, how many chunks.",
         diff: "Show which documents two versions do not share.",

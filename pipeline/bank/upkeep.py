@@ -18,7 +18,7 @@ from pyarrow import fs
 from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, remove_actions, swap
 from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
-from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, unit_of
+from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, REMEMBERED, unit_of
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage.storage import TEMPORARY
 
@@ -32,7 +32,7 @@ def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
     From then on a rerun encodes every document of its corpus that the bank neither holds nor was told to forget:
     nothing tells what a file held that cannot be read.
     """
-    units = {unit_of(name) for name in damaged} - {None, KEPT}
+    units = {unit_of(name) for name in damaged} - {None, KEPT, REMEMBERED}
     for _ in range(ATTEMPTS):
         gone = [name for name in bank.files() if name in damaged or unit_of(name) in units]
         marks = [replacement_transaction(bank.table), loss_transaction(bank.table)]
