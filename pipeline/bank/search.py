@@ -79,12 +79,14 @@ def embed_query(codec: Codec, query: str) -> np.ndarray:
     """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
 
     A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
-    near every short chunk of the bank (docs/decisions.md).
+    near every short chunk of the bank (docs/decisions.md). A codec with a head embeds the query's tokens instead.
     """
     limit = codec.config.chunk_tokens
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
         raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
+    if codec.head is not None:
+        return codec.embed_queries([np.concatenate(chunks)])[0].cpu().numpy()
     if len(chunks) == 1:
         times = limit // len(chunks[0])
         chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
