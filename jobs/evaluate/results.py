@@ -2,14 +2,16 @@
 
     {
       "format": 1,
-      "made":    {"command": str, "date": ISO 8601, "seconds": float, "nextmem": version, "versions": {package: version},
-                  "processor": str, "cores": int, "threads": int, "device": str, "data": str, "limit": int | null,
+      "made":    {"command": str, "date": ISO 8601, "seconds": float, "nextmem": version,
+                  "versions": {package: version}, "python": str, "tasks": [str], "min_tokens": int, "processor": str,
+                  "cores": int, "threads": int, "device": str, "data": str, "limit": int | null,
                   "seed": int, "draws": int, "reader": str, "prompt": {"before": str, "after": str},
                   "judge": {"model": str} | null},
       "systems": {name: {"kind": str, "identity": str, "can": [str], "base": name | null, "about": {...},
                   "costs": {"encoded": texts, "encode_seconds": float, "encodes": work a text, "stored_bytes": mean,
                             "decoded": texts, "decode_seconds": float, "embedded": texts, "embed_seconds": float}}},
-      "sets":    {name: {"texts": int, "questions": int, "corpus": int, "of_corpus": int, "with_pool": int}},
+      "sets":    {name: {"texts": int, "questions": int, "queries": int, "with_pool": int, "corpus": int,
+                  "of_corpus": int, "left_out": {why: int}}},
       "items":   {"task/set": [item ids]},
       "figures": [Figure], "differences": [Difference], "heats": [Heat], "samples": [Sample],
       "absent":  [{"task": str, "system": str | null, "set": str | null, "metric": str | null, "why": str}],
@@ -26,13 +28,15 @@ What stands in `at`, by task:
 |---|---|---|
 | reconstruct | {} | f1, rouge1, rougeL, bleu, chrf, edit, whole, names, fidelity, patch_bytes |
 | retrieve | {"pool": "question" or "corpus"} | hit@1, hit@5, hit@10, recall@5, recall@10, mrr@5, mrr@10, ndcg@10 |
-| answer | {"from": "text", "recalled", "decoded", "latents", "foreign" or "nothing"} | nats, gap, exact, f1, contains, judge |
+| answer | {"from": one of FROM} | nats, gap, exact, f1, contains, judge |
 | noise | {"sigma": float, "norm": float} | f1, whole |
 | length | {"tokens": int} | f1, whole |
 | segments | {} | within1, within2 (an item a swapped sentence) |
-| rate | {"latents": int, "bits": 4.25 or 16, "bytes": float} | f1, whole, fidelity, patch_bytes |
+| rate | {"latents": int, "bits": float, "bytes": float} | f1, whole |
 
-`text` and `nothing` of the task answer belong to no system: they stand under the system "reader".
+FROM is text, recalled, decoded, latents, foreign (another text's latents) and nothing.
+`text` and `nothing` belong to no system: they stand under the system "reader", which `systems` does not hold. So does
+the fidelity of the task reconstruct that the plain backbone has without a memory.
 `gap` has one value a set, and per-item nats beside it: its interval is drawn over questions.
 Figures are shares from 0 to 1 but for nats (lower is better), patch_bytes (lower is better) and gap (1 is the text).
 """

@@ -11,12 +11,13 @@ A system is any object with the attributes of `System`, and with the methods tha
 | rank | `rank(queries, passages)` | scores, of what searches without vectors |
 | answer | `answer(memories, questions, reader)` | what a reader answers that has the memories in the text's place |
 
-A text has at most 128 tokens of the backbone, but in the task `length` (up to 512) and in `embed` and `rank` (any).
+A text has at most 128 tokens of the backbone, but in `embed` and `rank` (any), and in the task `length` (up to 512),
+which asks only those that say they `encode long`.
 A caller keeps batches small (`batch` texts at most), and caches what comes back under `identity`: memories, drafts and
 vectors. So a method must depend on its arguments and on what `identity` covers alone.
 
 Which systems there are stands in jobs/evaluate/opened.py, a dict: a name to a function that opens it.
-Shapes: N texts, K latents, D hidden width, C vectors of one text, E embedding width, S positions, Q queries, P passages.
+Shapes: K latents, D hidden width, C vectors of one text, E embedding width, Q queries, P passages.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 if TYPE_CHECKING:
     from jobs.evaluate.reader import Reader
 
-ABILITIES = ("encode", "decode", "recall", "embed", "rank", "answer")
+ABILITIES = ("encode", "decode", "recall", "embed", "rank", "answer", "encode long")
 
 
 @dataclass(frozen=True, slots=True)
