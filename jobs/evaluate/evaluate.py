@@ -26,6 +26,7 @@ from model.weights import find_weights
 
 RESULTS = "results.json"
 READER = answer.READER
+CHUNK_TOKENS = 128
 MODULES = dict(zip(TASKS, (reconstruct, retrieve, answer, noise, length, segments, rate), strict=True))
 ONE_OF = {"retrieve"}  # needs one of its abilities, where others need all
 FIRST_ROWS = {"length", "segments"}  # of an encoder: rows that start from another's latents have nothing new to say
@@ -122,7 +123,7 @@ def run_evaluate(
         out.mkdir(parents=True, exist_ok=True)
     kept = Kept(None if out is None else out / FILE)
     try:
-        cut = Cut(find_weights(request.backbone).tokenizer(), least=request.min_tokens, text_column=request.text_column)
+        cut = _cut(request, systems)
         judge = Judge(*request.judge, kept) if request.judge else None
         run = Evaluation(request, Work(kept, partial(_reader, request)), cut, judge)
         for name, why in broken:
@@ -140,6 +141,12 @@ def run_evaluate(
     if out is not None:
         write_results(results, out / RESULTS)
     return results
+
+
+def _cut(request: EvaluateRequest, systems: Sequence[System]) -> Cut:
+    """To the paper's 128 tokens, or to the smallest chunk of the codecs among the systems: all get the same texts."""
+    most = min([CHUNK_TOKENS, *(int(str(s.about["chunk_tokens"])) for s in systems if "chunk_tokens" in s.about)])
+    return Cut(find_weights(request.backbone).tokenizer(), most, request.min_tokens, request.text_column)
 
 
 def _load(run: Evaluation, files: dict[str, list[Path]], say: Callable[[str], object]) -> Iterator[EvalSet]:
