@@ -84,6 +84,7 @@ def rows(unit_id: str, count: int, *, seed: int = 0) -> pa.Table:
         schema.DOC_HASH: [hex32(unit_id)] * count,
         schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * count,
         schema.REFINE_STEPS: [None] * count,
+        schema.STEMS: [None] * count,
     }
     table_schema = schema.row_schema()
     return pa.table([pa.array(columns[f.name]).cast(f.type) for f in table_schema], schema=table_schema)

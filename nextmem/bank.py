@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
 from nextmem.filters import Filter, expression
+from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
 from pipeline.bank.bank import Bank as Table
@@ -95,21 +97,29 @@ class Bank:
             self._open().reload()
             return self.version
 
-    def search(self, query: str, k: int = 5, *, filter: Filter | None = None) -> list[Hit]:
-        """The k chunks nearest to the query by cosine, best first; fewer where the bank holds fewer.
+    def search(
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        by: str = "latents",
+        filter: Filter | None = None,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> list[Hit]:
+        """The k best chunks, best first; fewer where fewer are found.
 
-        `filter` keeps to rows it is true of: a pyarrow expression, or a dict of column to value or list of values.
-        Raises ValueError for an empty query, or a column that is not there.
+        `by` is latents (cosine of embeddings), words (BM25, for a bank with words or texts) or both (their places
+        fused). `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of
+        column to value or list of values, or a pyarrow expression. `say` gets a line on what limits the search. Raises
+        ValueError for an empty query, or a filter that does not parse or fit the columns.
         """
-        from pipeline.bank.search import embed_query, nearest
+        from pipeline.bank.find import find
 
         if not query.strip():
             raise Refusal("the query is empty: give a few words to search for")
-        with self._lock:
-            table = self._open()
-            rows = expression(filter, table.schema)
-            query_E = embed_query(self._loaded(), query)
-        return hits_of(self, nearest(table, query_E, k, filter=rows))
+        table = self._open()
+        rows = expression(filter, table.schema)
+        return hits_of(self, find(table, query, k, by=by, embed=self._embedding, filter=rows, say=say))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.
@@ -209,16 +219,19 @@ class Bank:
             rows = expression(filter, table.schema)
             return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
 
-    def tend(self, *, dry_run: bool = False, **settings: object) -> Tended:
+    forget = forget  # nextmem/forgetting.py
+
+    def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
         """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
 
-        `dry_run` says what would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another
-        job is at work on the bank.
+        `now`: older versions go at once, and with them all that is left of what was forgotten. `dry_run` says what
+        would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another job is at work on the
+        bank.
         """
         (chosen,) = replaced(settings, TendSettings())
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
-            return tend(self._open(), dry_run=dry_run, **hours)
+            return tend(self._open(), now=now, dry_run=dry_run, **hours)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
@@ -237,6 +250,12 @@ class Bank:
         from nextmem.codec import Codec
 
         return Codec(self._loaded(), self._lock)
+
+    def _embedding(self, query: str) -> np.ndarray:
+        from pipeline.bank.search import embed_query
+
+        with self._lock:
+            return embed_query(self._loaded(), query)
 
     def _loaded(self) -> ModelCodec:
         with self._lock:
@@ -261,7 +280,7 @@ class Bank:
         return self._table
 
 
-def _ids(chunk_ids: Sequence[str]) -> list[str]:
-    if isinstance(chunk_ids, str):
-        raise TypeError("give a list of chunk ids, not one id")
-    return list(chunk_ids)
+def _ids(ids: Sequence[str]) -> list[str]:
+    if isinstance(ids, str):
+        raise TypeError("give a list of ids, not one id")
+    return list(ids)

@@ -16,6 +16,7 @@ from nextmem.commands.dashes import with_hint
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
+from nextmem.commands.forget import forget
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
@@ -39,6 +40,9 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         recall: "Give back the exact text of a chunk, a document or everything.",
         info: "Show what a bank holds: rows, codec, sizes, fidelity.",
         export: "Write a bank's rows as plain Parquet.",
+    },
+    "Change a bank": {
+        forget: "Take documents out for good; no encode brings them back.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",

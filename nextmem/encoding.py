@@ -27,6 +27,7 @@ def encode(
     id_column: str | None = None,
     columns: Sequence[str] = (),
     keep_text: bool = False,
+    keep_words: bool = False,
     verify: bool = True,
     refine: int | str | None = None,
     retry_rejected: bool = False,
@@ -40,9 +41,10 @@ def encode(
     """Encode files, folders or globs (Parquet, JSONL, text; also `hf:NAME`) into a memory bank.
 
     The same call again goes on after a crash, or adds what is new. Without `codec` it is the bank's own, or the
-    backbone's default. The bank keeps `columns` as metadata. `refine`: so many optimizer steps on each chunk's latents,
-    or "auto" until they are right. `retry_rejected` tries again what encoders left out. `on_progress` is told how far
-    the job is, about once a second, `say` what it waits for. `settings` are those of docs/settings.md, by name.
+    backbone's default. The bank keeps `columns` as metadata; with `keep_words`, hashed words for search by words.
+    `refine`: so many optimizer steps on each chunk's latents, or "auto" until they are right. `retry_rejected` tries
+    again what encoders left out. `on_progress` is told how far the job is, about once a second, `say` what it waits
+    for. `settings` are those of docs/settings.md, by name.
     RAY_ADDRESS joins a cluster; without it Ray runs here until the call returns.
 
     The result tells what was done and what was left out; `result.complete` is False where anything was. Raises
@@ -60,6 +62,7 @@ def encode(
         id_column=id_column,
         columns=columns,
         keep_text=keep_text,
+        keep_words=keep_words,
         verify=verify,
         refine=refine,
         retry_rejected=retry_rejected,
@@ -81,6 +84,7 @@ def encode_request(
     id_column: str | None,
     columns: Sequence[str],
     keep_text: bool,
+    keep_words: bool,
     verify: bool,
     refine: int | str | None,
     retry_rejected: bool,
@@ -92,8 +96,11 @@ def encode_request(
     """What `encode` asks for, as the job reads it."""
     from jobs.encode.request import EncodeRequest
     from pipeline.corpus.documents import ColumnRoles
+    from pipeline.stems import require_stemmer
 
     given = (corpus,) if isinstance(corpus, str | os.PathLike) else tuple(corpus)
+    if keep_words:
+        require_stemmer()
     if refine and not verify:
         raise Refusal("refine needs verifying, which says where latents err: leave out verify=False")
     chosen, refining, config = replaced(settings, EncodeSettings(), RefineSettings(), CodecConfig())
@@ -109,6 +116,7 @@ def encode_request(
         gpus=gpus,
         pool=pool,
         keep_text=keep_text,
+        keep_words=keep_words,
         verify=verify,
         refine=refining.config(refine),
         retry_rejected=retry_rejected,

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from nextmem.bank import Bank
     from pipeline.bank.recall import Recalled
     from pipeline.bank.search import Hit as Nearest
+    from pipeline.bank.search import Rank
+
+SHOWN = ("chunk_id", "doc_id", "position", "source", "char_start", "char_end", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,9 @@ class Hit:
     source: str
     char_start: int  # code points, half open
     char_end: int
-    score: float  # cosine, -1 to 1
+    score: float  # cosine, -1 to 1; by words BM25; by both the sum of 1 / (60 + place)
+    by_latents: Rank | None  # the chunk's place and cosine; None where it was not looked for, or not found
+    by_words: Rank | None  # its place, its BM25, and what each word of the query gave
     _texts: Texts = field(repr=False, compare=False)
 
     @property
@@ -36,7 +41,11 @@ class Hit:
 
     def as_dict(self) -> dict:
         """Where the chunk is and its score, without its text."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
+        return {name: getattr(self, name) for name in SHOWN}
+
+    def explained(self) -> dict:
+        """What either side of the search gave: place, score, and each word's part; None for a side that gave none."""
+        return {name: rank and asdict(rank) for name, rank in (("latents", self.by_latents), ("words", self.by_words))}
 
 
 class Texts:
@@ -56,7 +65,8 @@ class Texts:
 def hits_of(bank: Bank, found: list[Nearest]) -> list[Hit]:
     """What pipeline/bank/search.py found, as hits that can recall their texts."""
     texts = Texts(bank, [hit.chunk_id for hit in found])
-    return [Hit(**asdict(hit), _texts=texts) for hit in found]
+    copied = (*SHOWN, "by_latents", "by_words")
+    return [Hit(**{name: getattr(hit, name) for name in copied}, _texts=texts) for hit in found]
 
 
 def require_exact(row: Recalled) -> Recalled:

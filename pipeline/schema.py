@@ -22,6 +22,7 @@ EMBEDDING = "embedding"
 FIDELITY = "fidelity"
 PATCH = "patch"
 REFINE_STEPS = "refine_steps"
+STEMS = "stems"
 TEXT_HASH = "text_hash"
 TEXT = "text"
 DOC_HASH = "doc_hash"
@@ -44,6 +45,7 @@ _HASHES = [
     pa.field(TEXT, pa.string()),  # with --keep-text, or where the tokenizer cannot give the text back
     pa.field(DOC_HASH, pa.string(), nullable=False),  # of the whole document's text, UTF-8
 ]
+_STEMS = pa.field(STEMS, pa.binary())  # pipeline/stems.py, with --keep-words: hashed stems of the text, and counts
 
 
 def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
@@ -52,7 +54,7 @@ def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
         pa.field(LOSSY, pa.bool_(), nullable=False),  # decoding the ids does not give the text back
         pa.field(TOKEN_IDS, pa.list_(pa.int32()), nullable=False),
     ]
-    return pa.schema([*_WHERE, *_HASHES, *tokens, *metadata])
+    return pa.schema([*_WHERE, *_HASHES, _STEMS, *tokens, *metadata])
 
 
 def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
@@ -69,6 +71,7 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
             *_HASHES,
             pa.field(ENCODED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
             pa.field(REFINE_STEPS, pa.int32()),  # optimizer steps on its latents; null where none were asked for
+            _STEMS,
             *metadata,
         ]
     )
@@ -76,7 +79,7 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 RESERVED = frozenset(row_schema().names) | {TOKEN_IDS, LOSSY}
 
-ADDED = (REFINE_STEPS,)
+ADDED = (REFINE_STEPS, STEMS)
 """Columns that banks made before them lack. All nullable: a reader takes them for null."""
 
 INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
@@ -85,7 +88,7 @@ INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)
 REPEATING = (DOC_ID, SOURCE, UNIT, DOC_HASH)
 """The same value in row after row: what a dictionary is for."""
 
-INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT)
+INDEXED = (CHUNK_ID, DOC_ID, POSITION, NUM_TOKENS, SOURCE, UNIT, ENCODED_AT)
 """The log keeps these columns' smallest and largest value a file, and readers skip files by them."""
 
 DIGITS = 32
@@ -95,3 +98,13 @@ DIGITS = 32
 def metadata_of(schema: pa.Schema) -> tuple[pa.Field, ...]:
     """The user's own columns among a bank's columns."""
     return tuple(field for field in schema if field.name not in RESERVED)
+
+
+def indexed(schema: pa.Schema) -> tuple[str, ...]:
+    """INDEXED, and the user's own columns of text, whole numbers, dates and times.
+
+    Floats are left out: a file's smallest and largest value do not tell of a NaN in it.
+    """
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_date, pa.types.is_timestamp)
+    own = (field.name for field in metadata_of(schema) if any(fits(field.type) for fits in kinds))
+    return (*INDEXED, *own)

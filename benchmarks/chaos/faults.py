@@ -16,9 +16,11 @@ from pathlib import Path
 from benchmarks.chaos.job import PATIENCE, ROOT, UNIT_CHUNKS, Ended, HungError, wait_until
 from benchmarks.chaos.phases import PHASES, wait_for
 from benchmarks.chaos.scene import Scene, documents
+from pipeline.bank.bank import Bank
 
 KILLS = 3
 COMMIT_KILLS = 6
+FORGET_KILLS = 4
 SLOW_SECONDS = 15
 HEAD_PATIENCE = 180.0  # in which a driver whose head is gone must end by itself
 
@@ -167,6 +169,28 @@ def two_drivers(scene: Scene, phase: str) -> Told:
     return Told(ended=scene.job.finish(), note=f"exit codes {codes}; {_chunks(ended)} chunks committed by each")
 
 
+def forgetting(scene: Scene, phase: str) -> Told:
+    """A committed document is forgotten beside the job, by a command that is killed at different moments of it."""
+    process = scene.job.start()
+    wait_for(phase, scene.seen, process)
+    gone = min(doc_id for doc_id, _ in Bank.open(str(scene.job.bank)).documents())
+    command = [sys.executable, "-m", "nextmem.cli", "forget", str(scene.job.bank), "--doc", gone]
+    lists, told = scene.job.bank / "_forgotten", Told(without=frozenset({gone}))
+    for kill in range(FORGET_KILLS):
+        before = _files(lists)
+        forget = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: _files(lists) > before or forget.poll() is not None, what="a list of tombstones")  # noqa: B023
+        time.sleep(0.02 * kill)
+        forget.kill()
+        told.struck.append(time.time())
+        told.note += f"{'killed' if forget.wait() < 0 else 'ended'}, "
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    told.note += f"then exit code {ended.returncode}, the job {'at work' if process.poll() is None else 'done'} by then"
+    first = scene.job.ended(process)
+    told.ended = scene.job.finish() if first.code == 0 else first
+    return told
+
+
 def full_store(scene: Scene, phase: str) -> Told:
     """Units that take a quarter of the object store each."""
     scene.job.corpus = _fat(scene)
@@ -190,6 +214,10 @@ def full_disk(scene: Scene, phase: str) -> Told:
     scene.disk.empty()
     told.ended = scene.job.finish()
     return told
+
+
+def _files(folder: Path) -> int:
+    return len(list(folder.glob("*.json")))
 
 
 def _survived(scene: Scene, process) -> Told:
@@ -250,5 +278,6 @@ FAULTS = (
     Fault("file torn after its commit", torn_later),
     Fault("disk full", full_disk, ("in a unit", "in a commit"), disk=True),
     Fault("two drivers on one bank", two_drivers, machines={"workers": 4}),
+    Fault("forget killed, four times, beside the job", forgetting, ("committed", "tail")),
     Fault("object store too small", full_store, machines={"object_store_bytes": 80_000_000}),
 )

@@ -9,6 +9,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from jobs.cluster.session import this_machine
 from jobs.encode.planning import plan_request
 from jobs.encode.request import EncodeRequest, codec_folder, encode_options, existing_bank, wants_gpus
@@ -20,6 +22,7 @@ from pipeline.encode.bank_work import bank_work
 from pipeline.encode.options import EncodeOptions
 from pipeline.encode.sample import UnitSample, take_sample
 from pipeline.plan.plan import Plan, Work
+from pipeline.schema import STEMS
 from pipeline.storage import storage
 
 RUN_CHUNKS = 64  # a run shorter than this says little of the rate
@@ -37,6 +40,7 @@ class Estimate:
     replaced: int
     duplicates: int
     rejected: int
+    forgotten: int  # left out because the bank was told to forget them
     passed_over: dict[str, int]  # files of other formats in folders, by ending
     chunks: int  # estimated from the sample, as everything below is
     tokens: int
@@ -121,6 +125,7 @@ def _estimate(
         replaced=counts.changed,
         duplicates=plan.counts.duplicates,
         rejected=counts.rejected,
+        forgotten=counts.forgotten,
         passed_over=plan.counts.passed_over,
         chunks=chunks,
         tokens=sample.scaled(sample.tokens, counts.chunks),
@@ -149,4 +154,5 @@ def _row_bytes(bank: Bank | None, sample: UnitSample, options: EncodeOptions) ->
     shapes = values / 2 + values / 64 * 2 + 4 * settings["embedding_width"]
     patch = 2 * sample.tokens / chunks if options.verify else 0
     text = sample.text_bytes / chunks if options.keep_text else 0
-    return shapes + patch + text + ID_BYTES
+    words = (pc.sum(pc.binary_length(sample.chunks[STEMS])).as_py() or 0) / chunks
+    return shapes + patch + text + words + ID_BYTES

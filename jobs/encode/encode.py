@@ -76,6 +76,7 @@ def run_encode(
         held=work.counts.held,
         duplicates=prepared.plan.counts.duplicates,
         replaced=work.counts.changed,
+        forgotten=work.counts.forgotten,
         seconds=ended - began,
         start_up_seconds=began - started,
         price_per_hour=settings.price_per_hour,
@@ -109,14 +110,16 @@ def _encode(
     outcomes = encode(forecast.watching(work.units(backwards=watch.is_second())), options, ledger, stop=stop)
     every, took = settings.commit_seconds, watch.commit_took
     groups = commit_as_they_come(bank, outcomes, every=every, on_wait=show, on_commit=took, stop=stop.ask)
-    with closing(groups):  # an interrupt that falls in between commits too
-        for group in groups:
-            began = began or min(outcome.started for outcome in group)
-            tally.add(group)
-            forecast.add(group)
-            watch.committed(group)
-            show()
-    ledger.end()
+    try:
+        with closing(groups):  # an interrupt that falls in between commits too
+            for group in groups:
+                began = began or min(outcome.started for outcome in group)
+                tally.add(group)
+                forecast.add(group)
+                watch.committed(group)
+                show()
+    finally:
+        ledger.end()
     return time.monotonic() if began is None else time.monotonic() - (time.time() - began)
 
 

@@ -58,7 +58,7 @@ def prepare(request: EncodeRequest, uri: str, session: Session) -> Prepared:
             require_room(Folder(uri), plan.columns.metadata_fields)
             session.start()
         bank = _bank(uri, codec, identity, plan)
-    if request.refine:
+    if request.refine or request.keep_words:
         bank.add_columns()
     work = bank_work(plan, bank, retry_rejected=request.retry_rejected)
     return Prepared(bank, plan, work, verifying, gpus, cluster)

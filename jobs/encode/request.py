@@ -46,6 +46,7 @@ class EncodeRequest:
     gpus: bool | None = None  # None: where there are any
     pool: str | None = None  # encoders only on nodes with the label pool=...
     keep_text: bool = False
+    keep_words: bool = False
     verify: bool = True
     retry_rejected: bool = False
     refine: RefineConfig | None = None
@@ -128,6 +129,7 @@ def encode_options(
         columns=columns,
         backbone=_named_backbone(request.backbone),
         keep_text=request.keep_text,
+        keep_words=request.keep_words,
         verify=request.verify,
         refine=request.refine,
         batch_size=request.settings.batch_size,

@@ -27,6 +27,7 @@ from nextmem.commands.options import as_json_option, pool_option, refine_option,
 )
 @pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
+@click.option("--keep-words", is_flag=True, help="Store each chunk's hashed words: `nextmem search --by words|both`.")
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--retry-rejected", is_flag=True, help="Try again the documents that encoders (not readers) rejected.")
 @refine_option
@@ -45,6 +46,7 @@ def encode(
     gpus,
     pool,
     keep_text,
+    keep_words,
     no_verify,
     retry_rejected,
     refine,
@@ -71,6 +73,7 @@ def encode(
         "gpus": gpus,
         "pool": pool,
         "keep_text": keep_text,
+        "keep_words": keep_words,
         "verify": not no_verify,
         "retry_rejected": retry_rejected,
         "refine": refine,

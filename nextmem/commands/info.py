@@ -33,7 +33,7 @@ def _rows(found: BankInfo) -> list[tuple[str, str]]:
     codec = found.identity
     return [
         ("bank", found.uri),
-        ("documents", f"{found.documents:,}, {found.rejected:,} rejected"),
+        ("documents", f"{found.documents:,}, {found.rejected:,} rejected{_forgotten(found.forgotten)}"),
         ("chunks", f"{found.chunks:,} of {found.tokens:,} tokens, in {found.units:,} units"),
         ("codec", f"{codec.codec_hash} on {codec.backbone}"),
         ("latents", f"{codec.num_latents} of {codec.hidden_width} values a chunk, {codec.quantiser}"),
@@ -47,6 +47,10 @@ def _rows(found: BankInfo) -> list[tuple[str, str]]:
         ("version", f"{found.version}, changed {found.changed_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("format", f"{codec.format_version}, made {found.created_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
+
+
+def _forgotten(documents: int) -> str:
+    return f", {documents:,} forgotten" if documents else ""
 
 
 def _refined(found: BankInfo) -> list[tuple[str, str]]:

@@ -19,6 +19,17 @@ def as_json_option(command: Callable) -> Callable:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")(command)
 
 
+def where_option(command: Callable) -> Callable:
+    """Its value is a filter: the texts, all of which must hold, or None."""
+    return click.option(
+        "--where",
+        multiple=True,
+        metavar="EXPR",
+        callback=lambda _, __, texts: texts or None,
+        help="Only rows for which EXPR holds: \"year >= 2020 and lang in ('en', 'de')\". Several must all hold.",
+    )(command)
+
+
 def pool_option(command: Callable) -> Callable:
     return click.option("--pool", metavar="NAME", help="Only nodes with the label pool=NAME, as in cluster.yaml.")(
         command

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.output import chunks, emit, share
-from nextmem.commands.options import as_json_option
+from nextmem.commands.options import as_json_option, where_option
 
 if TYPE_CHECKING:
     from pipeline.bank.recall import Recalled
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 @click.option("--id", "chunk", metavar="CHUNK", help="One chunk by its id.")
 @click.option("--doc", metavar="DOC", help="All chunks of a document.")
 @click.option("--all", "everything", is_flag=True, help="All documents.")
+@where_option
 @click.option("--no-patch", is_flag=True, help="What the latents alone give, exact or not.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Chunks decoded at once.")
 @as_json_option
-def recall(bank, chunk, doc, everything, no_patch, backbone, batch_size, as_json):
+def recall(bank, chunk, doc, everything, where, no_patch, backbone, batch_size, as_json):
     """Exact text to stdout, or an error that names the row.
 
     Texts follow one another just as they stood, documents parted by a line feed. A row that is not exact is never
     printed as if it were.
     """
-    if sum([chunk is not None, doc is not None, everything]) != 1:
-        raise click.UsageError("give one of --id CHUNK, --doc DOC, --all")
+    if sum([chunk is not None, doc is not None, everything, where is not None]) != 1:
+        raise click.UsageError("give one of --id CHUNK, --doc DOC, --where EXPR, --all")
     import nextmem
     from nextmem.commands.progress import CountBar
 
@@ -44,6 +45,7 @@ def recall(bank, chunk, doc, everything, no_patch, backbone, batch_size, as_json
         rows = opened.recalled(
             chunk_ids=None if chunk is None else [chunk],
             doc_id=doc,
+            filter=where,
             patched=not no_patch,
             batch_size=batch_size,
             on_progress=bar,
@@ -69,8 +71,9 @@ def _print(rows: Iterator[Recalled], *, patched: bool, as_json: bool) -> bool:
             sys.stdout.write(("\n" if last_doc not in (None, row.doc_id) else "") + row.text)
             sys.stdout.flush()  # each row as it comes, also into a pipe
             last_doc = row.doc_id
-    if count and not as_json:
-        print(_note(count, carried / count, patched), file=sys.stderr)
+    if not as_json:
+        note = _note(count, carried / count, patched) if count else "no row of the bank is such"
+        print(note, file=sys.stderr)
     return wrong == 0
 
 

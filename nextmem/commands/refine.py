@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.output import chunks, emit, share, table
-from nextmem.commands.options import AUTO, as_json_option, refine_option
+from nextmem.commands.options import AUTO, as_json_option, refine_option, where_option
 
 if TYPE_CHECKING:
     from pipeline.bank.refine_bank import RefinedRows
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bank")
-@click.option(
-    "--where", multiple=True, metavar="'NAME OP VALUE'", help="Only rows for which this holds; may be repeated."
-)
+@where_option
 @refine_option
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="refine_most, refine_batch.")
@@ -31,12 +29,10 @@ def refine(bank, where, refine, backbone, pairs, as_json):
     import nextmem
     from jobs.settings import RefineSettings, typed_settings
     from nextmem.commands.progress import CountBar
-    from pipeline.bank.where import rows_where
 
     settings = typed_settings(pairs, RefineSettings())
     with nextmem.open(bank, backbone=backbone) as opened, CountBar("refining", hidden=as_json) as bar:
-        rows = rows_where(where, opened.schema)
-        done = opened.refine(refine or AUTO, filter=rows, on_progress=bar, **settings)
+        done = opened.refine(refine or AUTO, filter=where, on_progress=bar, **settings)
     if as_json:
         emit({"event": "refined", "bank": opened.path, **asdict(done)})
     else:

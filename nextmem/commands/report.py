@@ -47,7 +47,7 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
     rows = [
         ("units", f"{e.units:,} to encode"),
         ("documents", f"{e.documents:,} to encode, {e.held:,} held already, {e.replaced:,} to be replaced"),
-        ("left out", f"{e.rejected:,} rejected, {e.duplicates:,} duplicates"),
+        ("left out", f"{e.rejected:,} rejected, {e.duplicates:,} duplicates{_forgotten(e.forgotten)}"),
         *_passed_over(e.passed_over),
     ]
     if not e.chunks:
@@ -67,6 +67,11 @@ def _estimate_rows(e: Estimate) -> list[tuple[str, str]]:
     if e.cost is not None and e.price_per_hour is not None:
         rows.append(("cost", f"{e.cost:,.2f} at {e.price_per_hour:,.2f} an hour and worker"))
     return rows
+
+
+def _forgotten(documents: int) -> str:
+    """Documents of the corpus that stay out because of `nextmem forget`, where there are any."""
+    return f", {documents:,} forgotten" if documents else ""
 
 
 def _recall(s: Summary) -> str:
@@ -89,7 +94,11 @@ def _passed_over(found: dict[str, int]) -> list[tuple[str, str]]:
 def _rows(s: Summary) -> list[tuple[str, str]]:
     rows = [
         ("documents", f"{s.documents:,} encoded, {s.held:,} held already, {s.replaced:,} replaced"),
-        ("left out", f"{s.rejected:,} rejected, {s.duplicates:,} duplicates, {s.failed_units:,} units failed"),
+        (
+            "left out",
+            f"{s.rejected:,} rejected, {s.duplicates:,} duplicates, {s.failed_units:,} units failed"
+            f"{_forgotten(s.forgotten)}",
+        ),
         ("chunks", f"{s.chunks:,} of {s.tokens:,} tokens"),
         (
             "time",

@@ -26,7 +26,7 @@ def verify(bank, sample, backbone, weights, repair, as_json):
     """Re-decode rows and check hashes, counts and duplicates. Exit code 1 if anything is wrong.
 
     --repair takes files that are gone or torn out of the bank, with the other files of their units. The next encode of
-    the same corpus encodes whatever of it the bank does not hold, documents that were deleted on purpose too.
+    the same corpus encodes whatever of it the bank neither holds nor was told to forget.
     """
     import nextmem
     from nextmem.commands.progress import CountBar

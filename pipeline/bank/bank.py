@@ -3,6 +3,7 @@
     BANK/part-*.parquet   memory rows, one a chunk        BANK/_codec/     the codec that made them, under its hash
     BANK/_delta_log/      which files count, since when   BANK/_rejected/  documents left out and why, one file a unit
                                                           BANK/_plan/      what the encode job planned
+                                                          BANK/_forgotten/ tombstones of forgotten documents
 Delta readers and vacuum pass over names that begin with an underscore. A Bank object stands on one version of the table
 until `reload`. Writing is in pipeline/bank/unit_file.py and pipeline/bank/commit.py.
 """
@@ -23,6 +24,7 @@ from deltalake.exceptions import TableNotFoundError
 from model.refusal import Missing, Refusal
 from pipeline.bank import transaction_log as log
 from pipeline.bank.create import CODEC, codec_place, make_table, remove_unnamed, require_room
+from pipeline.bank.forgotten import Tombstones, read_tombstones
 from pipeline.bank.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.bank.leave_nothing import leaving_nothing
 from pipeline.bank.metadata import require_same_columns
@@ -43,6 +45,7 @@ class Bank:
         self.schema = pa.schema(table.schema().to_arrow())
         self.sorted_until = table.version()  # every file up to this version is known to be ours or another job's
         self._elsewhere: set[str] = set()
+        self._tombstones = Tombstones()
 
     @classmethod
     def create(
@@ -117,8 +120,10 @@ class Bank:
             return set()
         live = set(self.files())
         if self.version != self.sorted_until:
-            known = DeltaTable(self.folder.table_uri, self.sorted_until, self.folder.storage_options)
-            self._elsewhere |= live - set(live_files(known))
+            known: list[str] = []  # where that version is cleaned, every file may be another's
+            with suppress(TableNotFoundError):
+                known = live_files(DeltaTable(self.folder.table_uri, self.sorted_until, self.folder.storage_options))
+            self._elsewhere |= live - set(known)
             self.sorted_until = self.version
         return self._elsewhere & live
 
@@ -188,6 +193,12 @@ class Bank:
     def has_losses(self) -> bool:
         """Whether files that could not be read were taken out: if so, not all rows of finished units are there."""
         return log.losses(self.table) > 0
+
+    def forgotten(self) -> Tombstones:
+        """Of the documents that this version will not have back unless they are remembered."""
+        if self._tombstones.changed != log.forgotten_at(self.table):
+            self._tombstones = read_tombstones(self.folder, self.table)
+        return self._tombstones
 
     def files(self) -> list[str]:
         """The live files, relative to the bank, sorted."""

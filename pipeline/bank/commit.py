@@ -14,7 +14,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
@@ -22,7 +22,8 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from model.refusal import Missing, Unavailable
 from pipeline.bank.bank import Bank
-from pipeline.bank.replace import arrived_elsewhere, without_documents
+from pipeline.bank.forgotten import Tombstones, lifting
+from pipeline.bank.replace import arrived_elsewhere, documents_in, tokens_in, without_documents, written_without
 from pipeline.bank.transaction_log import (
     MARK,
     TROUBLES,
@@ -49,6 +50,8 @@ class Receipt:
     rejected: int = 0
     rejections: str | None = None  # name of their list (pipeline/bank/rejected.py)
     replaces: tuple[str, ...] = ()  # ids of documents whose rows in the bank must go as these come
+    lifts: tuple[str, ...] = ()  # ids of documents that come although they were forgotten: their tombstones go
+    forgotten: int = 0  # documents that the commit left out because they were forgotten after the plan was made
     numbers: dict[str, float] = field(default_factory=dict)  # whatever else the summary adds up
 
     def to_json(self) -> str:
@@ -58,7 +61,8 @@ class Receipt:
     def from_json(cls, text: str) -> Receipt:
         values = json.loads(text)
         files = tuple(WrittenFile(**each) for each in values.pop("files"))
-        return cls(**{**values, "files": files, "replaces": tuple(values["replaces"])})
+        ids = {name: tuple(values.get(name, ())) for name in ("replaces", "lifts")}
+        return cls(**{**values, "files": files, **ids})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Commit:
     version: int  # the bank's version after it
     units: tuple[str, ...]  # committed now
     known: tuple[str, ...]  # not committed: the bank held them already
+    receipts: tuple[Receipt, ...] = ()  # of the units committed now, less what was forgotten meanwhile
 
 
 class ContendedError(Unavailable, CommitFailedError):
@@ -78,7 +83,8 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
     """Make finished units visible, all in one version of the table; a unit the table holds is left out.
 
     The bank object must be the one the job's plan was made with: documents that another job brought since then and that
-    these units hold too are replaced, so that no document is there twice. `bank` stands on the new version afterwards.
+    these units hold too are replaced, so that no document is there twice, and those that were forgotten since are left
+    out. `bank` stands on the new version afterwards.
     Raises FileNotFoundError if a unit's file is not in the bank, CommitFailedError after ATTEMPTS lost races.
     """
     wanted: dict[str, Receipt] = {}
@@ -88,8 +94,10 @@ def commit(bank: Bank, receipts: Iterable[Receipt]) -> Commit:
     for attempt in range(ATTEMPTS):
         held = bank.finished_units(wanted)
         fresh = [receipt for unit_id, receipt in wanted.items() if unit_id not in held]
-        if not fresh or _try(bank, fresh):
-            return Commit(bank.version, tuple(each.unit_id for each in fresh), tuple(sorted(held)))
+        _require_written(bank, fresh)
+        made = _without_forgotten(bank, fresh)
+        if not made or _try(bank, made):
+            return Commit(bank.version, tuple(each.unit_id for each in made), tuple(sorted(held)), tuple(made))
         time.sleep(min(0.01 * 2**attempt, 1.0))
     raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to commit {len(wanted)} units")
 
@@ -145,18 +153,43 @@ def _try(bank: Bank, receipts: list[Receipt]) -> bool:
     transactions += [list_transaction(receipt.rejections) for receipt in receipts if receipt.rejections]
     if any(isinstance(action, RemoveAction) for action in actions):
         transactions.append(replacement_transaction(bank.table))
+    transactions += lifting(bank, {doc_id for receipt in receipts for doc_id in receipt.lifts})
     return swap(bank, actions, _summary(receipts), transactions)
 
 
 def _actions(bank: Bank, receipts: list[Receipt]) -> list[AddAction | RemoveAction]:
     """New files in, the files of replaced documents out; what else those held comes back in files of its own."""
     files = [file for receipt in receipts for file in receipt.files]
-    _require_written(bank, receipts)
     leaving = {doc_id for receipt in receipts for doc_id in receipt.replaces} | arrived_elsewhere(bank, files)
     removed, kept = without_documents(bank, leaving)
     if bank.arrivals():
         bank.count_as_arrivals(file.path for file in kept)
     return [*remove_actions(removed), *add_actions([*files, *kept])]
+
+
+def _without_forgotten(bank: Bank, receipts: list[Receipt]) -> list[Receipt]:
+    """The receipts less the documents that are forgotten by now; files of theirs that held one become orphans.
+
+    Decided anew for every attempt, so a document is never brought back by a job that was planned before it went.
+    """
+    forgotten = bank.forgotten()
+    return [_less(bank, receipt, forgotten) for receipt in receipts] if len(forgotten) else receipts
+
+
+def _less(bank: Bank, receipt: Receipt, forgotten: Tombstones) -> Receipt:
+    paths = [file.path for file in receipt.files]
+    gone = set(forgotten.among(documents_in(bank, paths) - set(receipt.lifts))) if paths else set()
+    if not gone:
+        return receipt
+    files = tuple(written_without(bank, receipt.unit_id, paths, gone))
+    return replace(
+        receipt,
+        files=files,
+        documents=receipt.documents - len(gone),
+        chunks=sum(file.num_records for file in files),
+        tokens=tokens_in(bank, [file.path for file in files]),
+        forgotten=len(gone),
+    )
 
 
 def _require_written(bank: Bank, receipts: list[Receipt]) -> None:

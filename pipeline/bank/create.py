@@ -13,7 +13,7 @@ from pipeline.bank.enclosing import refuse_inside_a_table
 from pipeline.bank.identity import PREFIX, CodecIdentity
 from pipeline.bank.metadata import bank_schema
 from pipeline.bank.transaction_log import LOG, TROUBLES
-from pipeline.schema import INDEXED
+from pipeline.schema import indexed
 from pipeline.storage.folder import Folder
 
 CODEC = "_codec"
@@ -72,10 +72,15 @@ def _create_table(folder: Folder, schema: pa.Schema, identity: CodecIdentity, pl
         DeltaTable.create(
             folder.table_uri,
             schema,
-            configuration={**identity.properties(), PLACE: place, STATISTICS: ",".join(INDEXED)},
+            configuration={**identity.properties(), PLACE: place, STATISTICS: _statistics(schema)},
             storage_options=folder.storage_options,
             commit_properties=CommitProperties(max_commit_retries=0),
             raise_if_key_not_exists=False,  # delta-rs knows no nextmem.* of its own
         )
     except DeltaError as error:
         raise Taken(f"{folder.uri} can't be made a memory bank: {error}. Open it to extend it.") from error
+
+
+def _statistics(schema: pa.Schema) -> str:
+    """The columns of which the log keeps each file's smallest and largest value, and by which readers skip files."""
+    return ",".join(f"`{name}`" for name in indexed(schema) if "`" not in name)

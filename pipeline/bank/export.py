@@ -139,6 +139,7 @@ All but Polars open the folder around it as well. `bank.json` names the codec an
 | refine_steps | optimizer steps that made the latents better than the encoder's; null where none were asked for |
 | text_hash, doc_hash | BLAKE2b, 16 bytes in hex, of the chunk's and of the document's UTF-8 text |
 | text | the chunk's text, where it was kept |
+| stems | its words, where they were kept: 5 bytes a stem, little-endian CRC-32 and count |
 
 ## Reading the latents
 

@@ -43,6 +43,7 @@ class BankInfo:
     chunks: int
     tokens: int
     rejected: int
+    forgotten: int  # documents that no encode brings back
     fidelity: float | None  # mean share of positions greedy decoding gets right; None where nothing was verified
     verified: int  # chunks that have a fidelity
     unpatched: int  # chunks whose patch is empty: right at every position, and by more than the margin
@@ -69,6 +70,7 @@ def info(bank: Bank) -> BankInfo:
         metadata_columns={field.name: str(field.type) for field in bank.metadata_fields},
         units=len(bank.finished_units()),
         rejected=sum(1 for _ in rejected(bank)),
+        forgotten=len(bank.forgotten()),
         files=len(files),
         bytes=bank.stored_bytes(),
         column_bytes=_column_bytes(bank, files),

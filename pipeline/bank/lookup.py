@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,14 +31,14 @@ def by_chunk_id(bank: Bank, chunk_ids: Sequence[str]) -> pa.Table:
     """The rows of these chunks, all columns, in the order asked for. Raises NotInBank naming the first one missing."""
     found = _rows_where(bank, CHUNK_ID, list(dict.fromkeys(chunk_ids)))
     places = {chunk_id: row for row, chunk_id in enumerate(found.column(CHUNK_ID).to_pylist())}
-    _require_all(bank, CHUNK_ID, chunk_ids, places)
+    require_all(bank, CHUNK_ID, chunk_ids, places)
     return found.take([places[chunk_id] for chunk_id in chunk_ids])
 
 
 def by_doc_id(bank: Bank, doc_id: str) -> pa.Table:
     """The rows of one document, all columns, ordered by position. Raises NotInBank."""
     found = _rows_where(bank, DOC_ID, [doc_id])
-    _require_all(bank, DOC_ID, [doc_id], {doc_id} if found.num_rows else ())
+    require_all(bank, DOC_ID, [doc_id], {doc_id} if found.num_rows else ())
     return found.sort_by(POSITION)
 
 
@@ -64,7 +64,8 @@ def _rows_in(fragment: ds.ParquetFileFragment, schema: pa.Schema, column: str, w
             yield fragment.subset(row_group_ids=[group.id]).to_table(schema=schema).filter(inside).cast(schema)
 
 
-def _require_all(bank: Bank, column: str, wanted: Sequence[str], held) -> None:
+def require_all(bank: Bank, column: str, wanted: Iterable[str], held: Container[str]) -> None:
+    """Raises NotInBank naming the first id that is not among those held, and ids that look like it."""
     missing = next((value for value in wanted if value not in held), None)
     if missing is not None:
         raise NotInBank(
@@ -74,7 +75,9 @@ def _require_all(bank: Bank, column: str, wanted: Sequence[str], held) -> None:
 
 
 def _suggestion(bank: Bank, column: str, missing: str) -> str:
-    """Ids that look like the missing one, or the first there are; looked for among the first few thousand chunks."""
+    """That it was forgotten; else ids that look like it, or the first ones, among the first few thousand chunks."""
+    if column == DOC_ID and (at := bank.forgotten().among([missing])):
+        return f"It was forgotten in version {at[missing]}."
     ids = (value for batch in bank.rows([column]) for value in batch.column(0).to_pylist())
     some = list(dict.fromkeys(itertools.islice(ids, SUGGEST_AMONG)))
     close = difflib.get_close_matches(missing, some, n=3)

@@ -36,8 +36,8 @@ class JobRecord:
     """What one job said of itself last. Times are seconds since the epoch; a tend has no units and chunks."""
 
     job: str
-    kind: str  # encode, refine, tend
-    state: str  # planning, starting, encoding, tending; at the end one of ENDED
+    kind: str  # encode, refine, tend, forget
+    state: str  # planning, starting, encoding, tending, forgetting; at the end one of ENDED
     host: str
     place: str  # host, boot and process namespace: where `pid` means something
     pid: int
@@ -84,9 +84,14 @@ class BusyError(Unavailable):
 class Presence:
     """This process's own record. Nothing is written before `begin`; leaving the block says how the job ended."""
 
-    def __init__(self, folder: Folder, kind: str, *, on_beat: Callable[[], None] = lambda: None):
-        """`on_beat` is called at each beat by a thread of its own, so also while a commit hangs."""
-        self._folder, self._on_beat = folder, on_beat
+    def __init__(
+        self, folder: Folder, kind: str, *, on_beat: Callable[[], None] = lambda: None, remembered: bool = True
+    ):
+        """`on_beat` is called at each beat by a thread of its own, so also while a commit hangs.
+
+        `remembered`: whether the record stays when the job has ended; of what takes a moment nobody asks later.
+        """
+        self._folder, self._on_beat, self._remembered = folder, on_beat, remembered
         now = time.time()
         job = f"{kind}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{uuid.uuid4().hex[:6]}"
         born = psutil.Process().create_time()
@@ -116,7 +121,8 @@ class Presence:
         if self._thread is None:
             return
         self._thread.join()
-        if isinstance(error, BusyError) or (isinstance(error, Refusal) and self.record.state == "planning"):
+        refused = isinstance(error, Refusal) and self.record.state == "planning"
+        if isinstance(error, BusyError) or refused or not self._remembered:
             with suppress(OSError):
                 forget(self._folder, self.record)  # what is refused before it begins leaves nothing
             return
@@ -148,20 +154,19 @@ def job_records(folder: Folder) -> list[JobRecord]:
     return sorted((record for record in found if record), key=lambda record: -record.started)
 
 
-def active_jobs(folder: Folder, kind: str, *, but: str = "") -> list[JobRecord]:
-    """The jobs of a kind that are alive, but for the one with the id `but`."""
-    records = [record for record in job_records(folder) if record.kind == kind and record.job != but]
+def active_jobs(folder: Folder, *kinds: str, but: str = "") -> list[JobRecord]:
+    """The jobs of these kinds, or of any, that are alive, but for the one with the id `but`."""
+    records = [job for job in job_records(folder) if (job.kind in kinds or not kinds) and job.job != but]
     return [record for record in records if record.is_alive()]
 
 
 def refuse_beside(folder: Folder, *kinds: str, but: str = "") -> None:
-    """Raises BusyError where a job of one of the kinds is alive, other than the one with the id `but`."""
-    for kind in kinds:
-        for job in active_jobs(folder, kind, but=but):
-            raise BusyError(
-                f"`nextmem {kind}` is at work on {folder.uri} (process {job.pid} on {job.host}): run this command "
-                "again when that has ended; `nextmem status` shows it"
-            )
+    """Raises BusyError where a job of one of the kinds, or of any, is alive, other than the one with the id `but`."""
+    for job in active_jobs(folder, *kinds, but=but):
+        raise BusyError(
+            f"`nextmem {job.kind}` is at work on {folder.uri} (process {job.pid} on {job.host}): run this command "
+            "again when that has ended; `nextmem status` shows it"
+        )
 
 
 def forget(folder: Folder, record: JobRecord) -> None:

@@ -66,6 +66,7 @@ def problems(bank: Bank) -> Iterator[Problem]:
         for name, expected in _expected_rows(bank):
             yield from _file_problems(bank, name, expected, book)
         yield from _doubles(book)
+        yield from _unforgotten(bank, book)
         yield from _gaps(book)
 
 
@@ -148,6 +149,16 @@ def _doubles(book: sqlite3.Connection) -> Iterator[Problem]:
     twice = f"SELECT {CHUNK_ID}, count(*), min({DOC_ID}) FROM rows GROUP BY {CHUNK_ID} HAVING count(*) > 1"
     for chunk_id, times, doc_id in book.execute(twice):
         yield Problem(f"chunk {chunk_id} ({doc_id!r})", f"is there {times} times")
+
+
+def _unforgotten(bank: Bank, book: sqlite3.Connection) -> Iterator[Problem]:
+    """Documents that are there although the bank was told to forget them."""
+    if not len(forgotten := bank.forgotten()):
+        return
+    ids = (doc_id for (doc_id,) in book.execute(f"SELECT DISTINCT {DOC_ID} FROM rows"))
+    while some := list(itertools.islice(ids, BATCH_ROWS)):
+        for doc_id, version in forgotten.among(some).items():
+            yield Problem(f"document {doc_id!r}", f"is there, and was forgotten in version {version}")
 
 
 def _gaps(book: sqlite3.Connection) -> Iterator[Problem]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 from pipeline.bank import transaction_log as log
 from pipeline.bank.bank import REJECTED, Bank
@@ -49,6 +49,37 @@ def to_try_again(bank: Bank) -> dict[str, Again]:
             base, number = _parts(unit_id)
             found.setdefault(base, Again(number + 1)).doc_ids.add(document.doc_id)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Lists without some documents, written and not committed yet."""
+
+    documents: int  # left out
+    lists: tuple[str, ...]  # that take the place of others, for `list_transaction`
+    needless: tuple[str, ...]  # files that may go once those are committed: replaced, or never committed
+
+
+def without_rejected(bank: Bank, among: Callable[[list[str]], Container[str]], *, dry_run: bool = False) -> Rewritten:
+    """Every list that names documents which `among` picks out of their ids, less these. A dry run writes nothing."""
+    lists, needless, documents = [], _uncommitted(bank), 0
+    for unit_id, name in _counting(bank):
+        file = f"{REJECTED}/{name}{SUFFIX}"
+        found = [_document(json.loads(line)) for line in bank.folder.read(file).splitlines()]
+        gone = among([each.doc_id for each in found if each.doc_id is not None])
+        staying = [each for each in found if each.doc_id is None or each.doc_id not in gone]
+        if len(staying) == len(found):
+            continue
+        documents += len(found) - len(staying)
+        needless.append(file)
+        if staying and not dry_run:
+            lists.append(write_rejected(bank.folder, unit_id, staying))
+    return Rewritten(documents, tuple(lists), tuple(needless))
+
+
+def _uncommitted(bank: Bank) -> list[str]:
+    counting = {f"{REJECTED}/{name}{SUFFIX}" for _, name in _counting(bank)}
+    return [name for name in bank.folder.names(REJECTED) if name not in counting]
 
 
 def _standing(bank: Bank) -> Iterator[tuple[str, Rejected]]:

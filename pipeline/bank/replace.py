@@ -14,40 +14,58 @@ import pyarrow.dataset as ds
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.unit_file import KEPT, WrittenFile
-from pipeline.schema import DOC_ID
+from pipeline.schema import DOC_ID, NUM_TOKENS
 
 
 def without_documents(bank: Bank, doc_ids: Set[str]) -> tuple[list[str], list[WrittenFile]]:
     """(files that hold rows of these documents, new files with those files' other rows), neither in the log yet."""
     removed, kept = [], []
     if doc_ids:
-        leaving = _is_of(doc_ids)
+        leaving = is_of(doc_ids)
         for fragment in bank.dataset().get_fragments(leaving):
             if fragment.count_rows(filter=leaving):
                 removed.append(fragment.path)
-                kept.extend(_rewritten(bank, fragment, ~leaving))
+                kept.extend(rewritten(bank, fragment, ~leaving))
     return removed, kept
+
+
+def written_without(bank: Bank, unit_id: str, paths: list[str], doc_ids: Set[str]) -> list[WrittenFile]:
+    """A unit's files that no commit has named yet, without these documents: new files with their other rows."""
+    staying = ~is_of(doc_ids)
+    fragments = ds.dataset(paths, bank.schema, "parquet", bank.folder.filesystem).get_fragments()
+    return [file for fragment in fragments for file in rewritten(bank, fragment, staying, unit_id)]
 
 
 def arrived_elsewhere(bank: Bank, files: Iterable[WrittenFile]) -> set[str]:
     """The documents in these files that another job has brought since this one made its plan. Mostly none."""
     arrived = sorted(bank.arrivals())
-    ours = _documents(bank, [file.path for file in files]) if arrived else set()
-    return _documents(bank, arrived, among=ours) if ours else set()
+    ours = documents_in(bank, [file.path for file in files]) if arrived else set()
+    return documents_in(bank, arrived, among=ours) if ours else set()
 
 
-def _is_of(doc_ids: Set[str]) -> pc.Expression:
+def documents_in(bank: Bank, paths: list[str], among: Set[str] = frozenset()) -> set[str]:
+    """The documents that these files hold, live or not; of some documents alone, where they are given."""
+    rows = ds.dataset(paths, bank.schema, "parquet", bank.folder.filesystem)
+    held: set[str] = set()
+    for batch in rows.to_batches(columns=[DOC_ID], filter=is_of(among) if among else None):
+        held.update(batch.column(0).unique().to_pylist())
+    return held
+
+
+def tokens_in(bank: Bank, paths: list[str]) -> int:
+    """Of all rows that these files hold."""
+    rows = ds.dataset(paths, bank.schema, "parquet", bank.folder.filesystem)
+    return pc.sum(rows.to_table(columns=[NUM_TOKENS]).column(0)).as_py() or 0
+
+
+def is_of(doc_ids: Set[str]) -> pc.Expression:
+    """Rows of these documents."""
     return pc.field(DOC_ID).isin(pa.array(sorted(doc_ids), pa.string()))
 
 
-def _rewritten(bank: Bank, fragment: ds.ParquetFileFragment, staying: pc.Expression) -> Iterable[WrittenFile]:
+def rewritten(
+    bank: Bank, fragment: ds.ParquetFileFragment, staying: pc.Expression, label: str = KEPT
+) -> Iterable[WrittenFile]:
+    """A file's rows for which this holds, in new files."""
     batches = fragment.scanner(schema=bank.schema, filter=staying).to_batches()
-    return bank.writer().write_files(KEPT, (batch for batch in batches if batch.num_rows))
-
-
-def _documents(bank: Bank, paths: list[str], among: Set[str] = frozenset()) -> set[str]:
-    rows = ds.dataset(paths, bank.schema, "parquet", bank.folder.filesystem)
-    held: set[str] = set()
-    for batch in rows.to_batches(columns=[DOC_ID], filter=_is_of(among) if among else None):
-        held.update(batch.column(0).unique().to_pylist())
-    return held
+    return bank.writer().write_files(label, (batch for batch in batches if batch.num_rows))

@@ -6,7 +6,7 @@ a chunk. Past some millions of chunks, export the embeddings into a vector store
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from model.codec import Codec
 
 BATCH_ROWS = 8192
-_COLUMNS = [CHUNK_ID, DOC_ID, POSITION, SOURCE, CHAR_START, CHAR_END]
+PLACE = [CHUNK_ID, DOC_ID, POSITION, SOURCE, CHAR_START, CHAR_END]
 _ROUNDING = 1e-5  # float32 products round differently by batch shape; what is this close is compared in float64
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Where one side of a search, latents or words, put a chunk."""
+
+    place: int  # 1 is the best
+    score: float  # cosine of the embeddings, or BM25 of the words
+    parts: dict[str, float] = field(default_factory=dict)  # what each word of the query gave to BM25
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,9 @@ class Hit:
     source: str
     char_start: int
     char_end: int
-    score: float  # cosine, -1 to 1
+    score: float  # cosine, -1 to 1; BM25, from 0 up; or the sum of both sides' 1 / (60 + place)
+    by_latents: Rank | None = None
+    by_words: Rank | None = None
 
 
 def nearest(bank: Bank, query_E: np.ndarray, k: int, *, filter: pc.Expression | None = None) -> list[Hit]:
@@ -53,14 +64,14 @@ def nearest_of_each(
     """
     unit_QE = _checked(bank, np.asarray(queries_QE, np.float64), k)
     best: list[list[Hit]] = [[] for _ in unit_QE]
-    for batch in bank.rows([*_COLUMNS, EMBEDDING], filter, batch_rows=BATCH_ROWS):
+    for batch in bank.rows([*PLACE, EMBEDDING], filter, batch_rows=BATCH_ROWS):
         rows_NE = _matrix(batch.column(EMBEDDING), bank.identity.embedding_width)
         _require_finite(bank, batch, rows_NE)
         scores_QN = unit_QE.astype(np.float32) @ rows_NE.T
         for query, scores_N in enumerate(scores_QN):
             near = _worth_a_look(scores_N, best[query], k)
             exact = (rows_NE[near].astype(np.float64) * unit_QE[query]).sum(axis=1)
-            best[query] = sorted([*best[query], *_hits(batch, near, exact)], key=_order)[:k]
+            best[query] = sorted([*best[query], *hits(batch, near, exact)], key=order)[:k]
     return best
 
 
@@ -116,10 +127,12 @@ def _worth_a_look(scores_N: np.ndarray, best: list[Hit], k: int) -> np.ndarray:
     return np.flatnonzero(scores_N >= bar - _ROUNDING)
 
 
-def _hits(batch: pa.RecordBatch, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
-    places = batch.select(_COLUMNS).take(pa.array(rows)).to_pylist()
+def hits(batch: pa.RecordBatch | pa.Table, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
+    """The rows of a batch with PLACE as hits, in the order given."""
+    places = batch.select(PLACE).take(pa.array(rows)).to_pylist()
     return [Hit(**place, score=float(score)) for place, score in zip(places, scores, strict=True)]
 
 
-def _order(hit: Hit) -> tuple[float, str]:
+def order(hit: Hit) -> tuple[float, str]:
+    """The best score first, ties by chunk id."""
     return -hit.score, hit.chunk_id

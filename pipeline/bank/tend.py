@@ -1,16 +1,24 @@
-"""Tend a bank, by the verbs of pipeline/bank/upkeep.py. Never beside a writer."""
+"""Tend a bank, by the verbs of pipeline/bank/upkeep.py and erase.py. Never beside a writer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from pipeline.bank.bank import Bank
+from pipeline.bank.erase import Rewritten, drop_older_versions, older_entries, rewrite_lists
 from pipeline.bank.presence import ENDED, JobRecord, Presence, forget, job_records, refuse_beside
 from pipeline.bank.unit_file import MAX_FILE_BYTES
-from pipeline.bank.upkeep import Unneeded, checkpoint, compact, joinable, remove, unneeded
+from pipeline.bank.upkeep import (
+    Unneeded,
+    checkpoint,
+    compact,
+    everything_unneeded,
+    joinable,
+    remove,
+    unneeded,
+)
 
 REMEMBERED = 20  # jobs that have ended, for `nextmem status` and for the rate of a dry run
-BESIDE = ("encode", "tend", "refine")  # none of which may run meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +34,39 @@ class Tended:
     superseded_bytes: int
     plans: tuple[str, ...]
     log_files: int  # removed, after a checkpoint
-    forgotten: int  # records of jobs that ended long ago
+    forgotten: int  # records of jobs that ended long ago; with `now` of all that ended with an error
+    rejected: int  # forgotten documents that left the lists of rejected ones
+    now: bool
     dry_run: bool
 
 
-def tend(bank: Bank, *, orphan_hours: int, version_hours: int, dry_run: bool = False) -> Tended:
+def tend(bank: Bank, *, orphan_hours: int, version_hours: int, now: bool = False, dry_run: bool = False) -> Tended:
     """Tend the newest version of the bank: `unneeded` says what the hours mean. The rows stay as they are.
 
-    Raises BusyError while another job is at work on the bank.
+    `now`: what was forgotten leaves every file. Whatever the hours are, all goes that the newest version does without,
+    and older versions with it (pipeline/bank/erase.py). Raises BusyError while another job is at work on the bank.
     """
+    hours = {"orphan_hours": orphan_hours, "version_hours": version_hours}
     bank.reload()  # to an older version, what newer ones hold is unneeded
     if dry_run:
-        refuse_beside(bank.folder, *BESIDE)
-        return _tended(bank, orphan_hours, version_hours, dry_run=True)
+        refuse_beside(bank.folder)
+        return _tended(bank, **hours, now=now, dry_run=True)
     with Presence(bank.folder, "tend") as presence:
         presence.begin(state="tending")  # before looking: of a tend and an encode, at least one sees the other
-        refuse_beside(bank.folder, *BESIDE, but=presence.record.job)
-        return _tended(bank, orphan_hours, version_hours, dry_run=False)
+        refuse_beside(bank.folder, but=presence.record.job)
+        bank.reload()  # whoever was at work until now may have committed
+        return _tended(bank, **hours, now=now, dry_run=False)
 
 
-def _tended(bank: Bank, orphan_hours: int, version_hours: int, *, dry_run: bool) -> Tended:
+def _tended(bank: Bank, *, orphan_hours: int, version_hours: int, now: bool, dry_run: bool) -> Tended:
     small = joinable(bank)
     live = len(bank.files())
     joined = (len(small) if len(small) > 1 else 0) if dry_run else compact(bank)
     into = _joined_files(small) if dry_run else len(bank.files()) - live + joined
-    gone = unneeded(bank, orphan_hours=orphan_hours, version_hours=version_hours)
-    forgotten = _forgettable(bank)
+    lists = rewrite_lists(bank, dry_run=dry_run) if now else Rewritten()
+    hours = {"orphan_hours": orphan_hours, "version_hours": version_hours}
+    gone = everything_unneeded(bank) if now else unneeded(bank, **hours)
+    forgotten = _forgettable(bank, failed=now)
     return Tended(
         bank=bank.folder.uri,
         joined=joined,
@@ -61,8 +76,10 @@ def _tended(bank: Bank, orphan_hours: int, version_hours: int, *, dry_run: bool)
         superseded=gone.superseded,
         superseded_bytes=_bytes(bank, gone.superseded),
         plans=gone.plans,
-        log_files=0 if dry_run else _remove(bank, gone, forgotten),
+        log_files=_older(bank, now=now) if dry_run else _remove(bank, gone, lists, forgotten, now=now),
         forgotten=len(forgotten),
+        rejected=lists.documents,
+        now=now,
         dry_run=dry_run,
     )
 
@@ -72,17 +89,25 @@ def _joined_files(small: list[int]) -> int:
     return -(-sum(small) // MAX_FILE_BYTES) if len(small) > 1 else 0
 
 
-def _forgettable(bank: Bank) -> list[JobRecord]:
-    return [job for job in job_records(bank.folder) if job.state in ENDED or not job.is_alive()][REMEMBERED:]
+def _forgettable(bank: Bank, *, failed: bool) -> list[JobRecord]:
+    """Ended jobs that nobody asks for any more; `failed`: and those whose error may name a document."""
+    ended = [job for job in job_records(bank.folder) if job.state in ENDED or not job.is_alive()]
+    return [job for place, job in enumerate(ended) if place >= REMEMBERED or (failed and job.error)]
 
 
 def _bytes(bank: Bank, names: tuple[str, ...]) -> int:
     return sum(bank.folder.size(name) or 0 for name in names)
 
 
-def _remove(bank: Bank, gone: Unneeded, forgotten: list[JobRecord]) -> int:
+def _older(bank: Bank, *, now: bool) -> int:
+    return len(older_entries(bank)) if now else 0
+
+
+def _remove(bank: Bank, gone: Unneeded, lists: Rewritten, forgotten: list[JobRecord], *, now: bool) -> int:
     """Everything that goes; how many files of the log among it."""
     remove(bank, gone)
+    for name in lists.needless:
+        bank.folder.remove(name)
     for job in forgotten:
         forget(bank.folder, job)
-    return checkpoint(bank)
+    return checkpoint(bank) + (drop_older_versions(bank) if now else 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,8 @@ HELD_FROM = 2  # version of a unit's transaction: this and the documents it brou
 AGAIN = r"-r[0-9]+$"  # how the id ends of a unit whose rejected documents were tried again
 REPLACED = "nextmem/replaced"
 LOST = "nextmem/lost"
+FORGOTTEN = "nextmem/forgotten"
+NOTED = pa.schema({"appId": pa.string(), "version": pa.int64()})
 MARK = "nextmem.mark"  # of a commit, by which its writer knows it again
 
 
@@ -56,6 +59,27 @@ def losses(table: DeltaTable) -> int:
 def loss_transaction(table: DeltaTable) -> Transaction:
     """The record of one more, for the commit that makes the next version of this table."""
     return Transaction(LOST, losses(table) + 1)
+
+
+def forgotten_at(table: DeltaTable) -> int:
+    """The version that last changed what is forgotten; 0 where none ever did."""
+    return table.transaction_version(FORGOTTEN) or 0
+
+
+def forgotten_transactions(name: str, version: int) -> list[Transaction]:
+    """The record that a list of tombstones counts from this version on, which is the one that its commit makes."""
+    return [Transaction(_tombstones(name), version), Transaction(FORGOTTEN, version)]
+
+
+def forgotten_lists(folder: Folder, table: DeltaTable, names: list[str]) -> dict[str, int]:
+    """Those of the given lists of tombstones that count, and since which version."""
+    if len(names) > FEW:
+        with suppress(FileNotFoundError):
+            noted = pa.Table.from_batches(_transactions(folder, table.version()), NOTED)
+            found = noted.filter(pc.is_in(noted["appId"], pa.array(map(_tombstones, names), pa.string()))).to_pydict()
+            return {app.partition("/")[2]: at for app, at in zip(found["appId"], found["version"], strict=True)}
+    asked = {name: table.transaction_version(_tombstones(name)) for name in names}
+    return {name: at for name, at in asked.items() if at is not None}
 
 
 def is_finished(table: DeltaTable, unit_id: str) -> bool:
@@ -119,6 +143,10 @@ def _app(unit_id: str) -> str:
     return f"unit/{unit_id}"
 
 
+def _tombstones(name: str) -> str:
+    return f"forgotten/{name}"
+
+
 def _unit(app: str) -> str:
     return app.removeprefix(_app(""))
 
@@ -166,4 +194,4 @@ def _of_commit(commit: bytes) -> pa.RecordBatch:
 
 
 def _noted(apps: pa.Array, versions: pa.Array) -> pa.RecordBatch:
-    return pa.record_batch({"appId": apps.cast(pa.string()), "version": versions.cast(pa.int64())})
+    return pa.record_batch([apps.cast(pa.string()), versions.cast(pa.int64())], NOTED)

@@ -7,6 +7,7 @@ and embeddings are stored plain (they are noise to a compressor); text, ids and 
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import re
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.schema import ADDED, EMBEDDING, INCOMPRESSIBLE, INDEXED, REPEATING, UNIT, metadata_of
+from pipeline.schema import ADDED, EMBEDDING, INCOMPRESSIBLE, REPEATING, UNIT, indexed, metadata_of
 from pipeline.storage.folder import Folder
 
 MAX_FILE_BYTES = 128_000_000
@@ -60,7 +61,7 @@ class UnitWriter:
             path = f"part-{label}-{number:04d}-{_content_hash(content)}.parquet"
             self.folder.put(path, content)
             footer = pq.read_metadata(pa.BufferReader(content))
-            yield WrittenFile(path, content.size, footer.num_rows, _delta_stats(footer, _indexed(self.schema)))
+            yield WrittenFile(path, content.size, footer.num_rows, _delta_stats(footer, indexed(self.schema)))
 
     def _checked(self, batch: pa.RecordBatch, unit_id: str) -> pa.RecordBatch:
         rows = as_schema(batch, self.schema, f"unit {unit_id}")
@@ -165,7 +166,7 @@ def _writer(sink: pa.BufferOutputStream, schema: pa.Schema) -> pq.ParquetWriter:
             for leaf in _leaves(field.name, field.type)
         },
         use_dictionary=[*REPEATING, *own],
-        write_statistics=list(_indexed(schema)),
+        write_statistics=list(indexed(schema)),
         write_page_checksum=True,
     )
 
@@ -177,13 +178,6 @@ def _leaves(path: str, kind: pa.DataType) -> list[str]:
     if pa.types.is_struct(kind):
         return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
     return [path]
-
-
-def _indexed(schema: pa.Schema) -> tuple[str, ...]:
-    own = (
-        field.name for field in metadata_of(schema) if pa.types.is_string(field.type) or pa.types.is_integer(field.type)
-    )
-    return (*INDEXED, *own)
 
 
 def _delta_stats(footer: pq.FileMetaData, columns: tuple[str, ...]) -> str:
@@ -200,11 +194,16 @@ def _delta_stats(footer: pq.FileMetaData, columns: tuple[str, ...]) -> str:
             low, high = min(each.min for each in found), max(each.max for each in found)
             if max(_length(low), _length(high)) <= LONGEST_INDEXED_TEXT:
                 stats["minValues"][name], stats["maxValues"][name] = low, high
-    return json.dumps(stats)
+    return json.dumps(stats, default=_iso)
 
 
-def _length(value: str | int) -> int:
+def _length(value: object) -> int:
     return len(value) if isinstance(value, str) else 0
+
+
+def _iso(moment: datetime.date) -> str:
+    """A date as Delta writes it, or a timestamp with all its microseconds."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _content_hash(content: pa.Buffer) -> str:

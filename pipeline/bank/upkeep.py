@@ -1,7 +1,7 @@
-"""Upkeep of a bank: forget documents, join small files, remove orphans and what no version needs, checkpoint the log.
+"""Upkeep of a bank: join small files, remove orphans and what no version needs, checkpoint the log.
 
-None of these touches the record that a unit is finished: what was deleted is not encoded again by a rerun. What was
-lost is: see `drop`.
+None of these touches the record that a unit is finished, nor the tombstones of what was forgotten. What was lost is
+encoded again by a rerun: see `drop`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from deltalake import ColumnProperties, CommitProperties, WriterProperties
 from pyarrow import fs
 
 from pipeline.bank.bank import PLAN, Bank
-from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
-from pipeline.bank.replace import without_documents
+from pipeline.bank.commit import ATTEMPTS, ContendedError, remove_actions, swap
 from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
-from pipeline.bank.unit_file import KEPT, MAX_FILE_BYTES, unit_of
+from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, unit_of
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage.storage import TEMPORARY
 
@@ -27,23 +26,11 @@ GROUP_ROWS = 2048
 OURS = re.compile(r"part-[^/]*\.parquet")  # delta-rs' compaction names its files so too
 
 
-def delete(bank: Bank, doc_ids: Collection[str]) -> int:
-    """Remove documents' rows in one commit; how many rows. The bytes stay until `remove`, for readers of the past."""
-    for _ in range(ATTEMPTS):
-        removed, kept = without_documents(bank, set(doc_ids))
-        if not removed:
-            return 0
-        held = bank.count(removed)
-        if swap(bank, [*remove_actions(removed), *add_actions(kept)], {"deleted_documents": len(doc_ids)}):
-            return held - sum(file.num_records for file in kept)
-    raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to delete documents: try again")
-
-
 def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
     """Take files that cannot be read out of the table, and the other files of their units; which files went.
 
-    From then on a rerun encodes every document of its corpus that the bank does not hold, those deleted on purpose
-    too: nothing tells what a file held that cannot be read.
+    From then on a rerun encodes every document of its corpus that the bank neither holds nor was told to forget:
+    nothing tells what a file held that cannot be read.
     """
     units = {unit_of(name) for name in damaged} - {None, KEPT}
     for _ in range(ATTEMPTS):
@@ -83,6 +70,7 @@ def _join(bank: Bank, mark: str) -> None:
         writer_properties=WriterProperties(
             compression="ZSTD",
             max_row_group_size=GROUP_ROWS,
+            statistics_truncate_length=LONGEST_INDEXED_TEXT,
             column_properties={name: ColumnProperties(dictionary_enabled=False) for name in INCOMPRESSIBLE},
         ),
         commit_properties=CommitProperties(custom_metadata={MARK: mark}),
@@ -116,6 +104,21 @@ def unneeded(bank: Bank, *, orphan_hours: int, version_hours: int) -> Unneeded:
     )
 
 
+def everything_unneeded(bank: Bank) -> Unneeded:
+    """The same however young, all plans and spools included.
+
+    Nobody may be at work on the bank: a file that waits for its commit is among it.
+    """
+    live, left = set(bank.files()), set(_listed(bank, 0, full=False))
+    ours = [name for name in bank.folder.names() if OURS.fullmatch(name) and name not in live]
+    plans = bank.folder.names(PLAN, recursive=True)
+    return Unneeded(
+        orphans=tuple([name for name in ours if name not in left] + _left_behind(bank, 0, beside=plans)),
+        superseded=tuple(name for name in ours if name in left),
+        plans=tuple(plans),
+    )
+
+
 def remove(bank: Bank, files: Unneeded) -> None:
     """Delete them for good."""
     for name in (*files.orphans, *files.superseded, *files.plans):
@@ -144,12 +147,13 @@ def _listed(bank: Bank, hours: int, *, full: bool) -> list[str]:
     return sorted(name for name in unused if OURS.fullmatch(name))
 
 
-def _left_behind(bank: Bank, older_than_hours: int) -> list[str]:
-    """Temporary files of writers that died."""
+def _left_behind(bank: Bank, older_than_hours: int, *, beside: Collection[str] = ()) -> list[str]:
+    """Temporary files of writers that died, but for some that are known."""
     if not bank.folder.is_local:
         return []  # a put to an object store has no temporary name
     found = bank.folder.filesystem.get_file_info(fs.FileSelector("", recursive=True))
-    return sorted(info.path for info in found if TEMPORARY in info.base_name and _is_old(info, older_than_hours))
+    old = [info.path for info in found if TEMPORARY in info.base_name and _is_old(info, older_than_hours)]
+    return sorted(set(old) - set(beside))
 
 
 def _old_plans(bank: Bank, older_than_hours: int) -> list[str]:

@@ -17,6 +17,12 @@ def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
     again = to_try_again(bank) if retry_rejected else {}
     finished = bank.finished_documents(None if losses else plan.unit_ids())
     passed_over = {} if replacements else {unit: brought for unit, brought in finished.items() if unit not in again}
-    held = bank.documents(but_of=frozenset(passed_over))
-    committed = sum(passed_over.values())
-    return plan.against(held, finished, replacements=replacements, losses=losses, again=again, committed=committed)
+    return plan.against(
+        bank.documents(but_of=frozenset(passed_over)),
+        finished,
+        replacements=replacements,
+        losses=losses,
+        again=again,
+        committed=sum(passed_over.values()),
+        forgotten=bank.forgotten().among if len(bank.forgotten()) else None,
+    )

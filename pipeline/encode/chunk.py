@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from model.tokens import TextTokenizer, chunk_id, text_hash
+from model.tokens import TextTokenizer, TokenChunk, chunk_id, text_hash
 from pipeline import schema
 from pipeline.corpus.documents import Document
+from pipeline.stems import pack, with_whole_words
 
 
 def chunk_documents(
@@ -17,11 +18,12 @@ def chunk_documents(
     *,
     chunk_tokens: int,
     keep_text: bool = False,
+    keep_words: bool = False,
     metadata: tuple[pa.Field, ...] = (),
 ) -> pa.Table:
     """One row a chunk (pipeline/schema.py, chunk_schema), documents in order, chunks in order.
 
-    The text is kept where asked, and always where the tokenizer cannot give it back.
+    The text is kept where asked, and always where the tokenizer cannot give it back; its words where asked.
     """
     table_schema = schema.chunk_schema(metadata)
     columns: dict[str, list] = {name: [] for name in table_schema.names}
@@ -40,9 +42,14 @@ def chunk_documents(
                 schema.TEXT: text if keep_text or chunk.lossy else None,
                 schema.LOSSY: chunk.lossy,
                 schema.DOC_HASH: document.doc_hash,
+                schema.STEMS: _stems(document.text, chunk) if keep_words else None,
                 schema.TOKEN_IDS: chunk.token_ids,
                 **{field.name: document.metadata.get(field.name) for field in metadata},
             }
             for name, value in row.items():
                 columns[name].append(value)
     return pa.table(columns, schema=table_schema)
+
+
+def _stems(text: str, chunk: TokenChunk) -> bytes:
+    return pack(with_whole_words(text, chunk.char_start, chunk.char_end))

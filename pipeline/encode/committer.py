@@ -11,10 +11,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from model.refusal import Unavailable
 from pipeline.bank.bank import Bank
-from pipeline.bank.commit import commit
+from pipeline.bank.commit import Receipt, commit
 from pipeline.encode.outcome import Outcome
 
 TURN_SECONDS = 1.0
@@ -79,13 +80,18 @@ def commit_as_they_come(
 
 def _commit(bank: Bank, outcomes: list[Outcome], on_commit: Callable[[int, float], None]) -> list[Outcome]:
     started, receipts = time.monotonic(), [outcome.receipt for outcome in outcomes if outcome.receipt]
-    commit(bank, receipts)
+    made = {receipt.unit_id: receipt for receipt in commit(bank, receipts).receipts}
     if receipts:
         on_commit(len(receipts), time.monotonic() - started)
     fatal = next(filter(_is_fatal, outcomes), None)
     if fatal:
         raise UnfinishableError(fatal.failure.reason)
-    return outcomes
+    return [_as_committed(outcome, made) for outcome in outcomes]
+
+
+def _as_committed(outcome: Outcome, made: dict[str, Receipt]) -> Outcome:
+    """The outcome with its receipt as the log has it: what was forgotten meanwhile was left out."""
+    return replace(outcome, receipt=made.get(outcome.receipt.unit_id, outcome.receipt)) if outcome.receipt else outcome
 
 
 def _is_fatal(arrived: object) -> bool:

@@ -3,8 +3,8 @@
     unit -> read + chunk (on a CPU) -> encode + write the unit's file (one a GPU) -> outcome -> the driver commits
 
 One unit is one row is one Ray block, so that Ray cannot merge, split or reorder what a commit means. A job is one
-execution, fed as its outcomes come (pipeline/encode/supply.py). Readers and encoders hold no logic of their own: it is
-in pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
+execution, fed as its outcomes come (pipeline/encode/supply.py), and one more where units failed. Readers and encoders
+hold no logic of their own: it is in pipeline/encode/read_work.py and pipeline/encode/encode_work.py.
 """
 
 from __future__ import annotations
@@ -144,13 +144,24 @@ def encode(
 ) -> Iterator[Outcome]:
     """Outcomes of the units as they finish, in any order. Lazy: units are taken as others are done.
 
-    A unit that fails is tried again, by another process, once all others are done. Raises WorkerError where a worker
+    A unit that fails is tried again once all others are done, by other processes. Raises WorkerError where a worker
     raises what it has no answer to, StoppedError once `stop` is asked. `window`: units under way at once, if another
     number is wanted than the usual.
     """
-    actors, stop, feed = actors or Actors(), stop or Stop(), RemoteFeed()
+    actors, stop = actors or Actors(), stop or Stop()
     window = window or max(WINDOW, WINDOW_AN_ENCODER * options.actors)
-    supply = Supply(units, feed, window=window, encoders=options.actors)
+    supply = Supply(units, window=window, encoders=options.actors)
+    yield from _round(supply, options, ledger, actors, stop)
+    while supply.wants_another_feed:
+        yield from _round(supply, options, ledger, actors, stop)
+
+
+def _round(
+    supply: Supply, options: EncodeOptions, ledger: RemoteLedger, actors: Actors, stop: Stop
+) -> Iterator[Outcome]:
+    """One execution: of all units, or of those that failed in the one before."""
+    feed = RemoteFeed()
+    supply.hand_to(feed)
     encoders = min(options.actors, max(1, supply.under_way))
     try:
         for outcome in _execution(feed, encoders, options, ledger, actors, stop):
@@ -158,11 +169,12 @@ def encode(
                 yield settled
         if stop.is_asked:
             raise StoppedError
-        feed.end()
     except RayTaskError as error:
         cause = _cause(error)
         refusal = REFUSED.search(cause)
         raise (Unavailable(REFUSED.sub("", cause)) if refusal else WorkerError(cause)) from error
+    finally:
+        feed.end()
 
 
 class _StopWhenAsked(ExecutionCallback):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.encode.ledger import CALL_RETRIES
+from pipeline.encode.ledger import CALL_RETRIES, end_actor
 from pipeline.plan.units import Unit
 
 AT_ONCE = 64  # units a question
@@ -72,7 +72,7 @@ class RemoteFeed:
     def end(self) -> None:
         """Nobody will ask again. Ray Data keeps handles on what a job was given: left alone, the actor lives as long
         as the driver's Ray does."""
-        ray.kill(self._actor)
+        end_actor(self._actor)
 
     def __iter__(self) -> Iterator[bytes]:
         """Each unit, pickled, as it comes; waits for more until the feed is closed."""

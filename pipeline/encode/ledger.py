@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.encode.outcome import Outcome
@@ -131,6 +131,13 @@ def _keep(latest: OrderedDict, unit_id: str, what: object) -> None:
         latest.popitem(last=False)
 
 
+def end_actor(actor: ray.actor.ActorHandle) -> None:
+    """Also where the job ends because Ray has gone, or is going."""
+    if ray.is_initialized():
+        with suppress(RayError):
+            ray.kill(actor)
+
+
 # Every method may come twice: a call whose answer was lost on the way is sent again.
 LedgerActor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=CALL_RETRIES)(Ledger)
 
@@ -149,7 +156,7 @@ class RemoteLedger:
 
     def end(self) -> None:
         """Nobody will ask again (see RemoteFeed.end)."""
-        ray.kill(self._actor)
+        end_actor(self._actor)
 
     def outcome(self, unit_id: str) -> Outcome | None:
         return ray.get(self._actor.outcome.remote(unit_id))

@@ -18,6 +18,7 @@ class EncodeOptions:
     columns: ColumnRoles  # with the Arrow fields of the metadata columns
     backbone: str | None = None  # the codec's own, or the same weights elsewhere
     keep_text: bool = False
+    keep_words: bool = False
     verify: bool = True
     refine: RefineConfig | None = None  # None: latents as the encoder makes them
     batch_size: int | None = None  # chunks at once; None: by device

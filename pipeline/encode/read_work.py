@@ -57,5 +57,6 @@ class ReadWork:
             self.tokenizer,
             chunk_tokens=self.chunk_tokens,
             keep_text=self.options.keep_text,
+            keep_words=self.options.keep_words,
             metadata=self.options.columns.metadata_fields,
         )

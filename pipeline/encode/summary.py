@@ -18,6 +18,7 @@ class Tally:
     chunks: int = 0
     tokens: int = 0
     rejected: int = 0
+    forgotten: int = 0  # left out by the commit: the bank was told to forget them while the job was at work
     bytes: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)  # (unit id, reason)
     numbers: Counter[str] = field(default_factory=Counter)
@@ -40,6 +41,7 @@ class Tally:
         self.chunks += receipt.chunks
         self.tokens += receipt.tokens
         self.rejected += receipt.rejected
+        self.forgotten += receipt.forgotten
         self.bytes += sum(file.size for file in receipt.files)
 
     def mean(self, what: str, of: str) -> float | None:
@@ -57,6 +59,7 @@ class Summary:
     held: int  # documents the bank had already
     duplicates: int  # documents given twice
     replaced: int  # documents the bank had with another text
+    forgotten: int  # documents left out because the bank was told to forget them
     units: int
     failed_units: int
     seconds: float  # wall, from the first unit handed out to the last commit
@@ -89,11 +92,12 @@ def summarise(
     held: int,
     duplicates: int,
     replaced: int,
+    forgotten: int = 0,
     seconds: float,
     start_up_seconds: float,
     price_per_hour: float | None = None,
 ) -> Summary:
-    """`price_per_hour` is of one worker."""
+    """`price_per_hour` is of one worker; `forgotten` counts what the plan left out."""
     workers = max(1, len(tally.workers))
     cost = None
     if price_per_hour is not None and tally.tokens:
@@ -106,6 +110,7 @@ def summarise(
         held=held,
         duplicates=duplicates,
         replaced=replaced,
+        forgotten=forgotten + tally.forgotten,
         units=tally.units,
         failed_units=len(tally.failures),
         seconds=seconds,

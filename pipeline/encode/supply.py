@@ -2,6 +2,11 @@
 
 A job is one execution of Ray Data from its first unit to its last, so that encoders load once. What is under way at any
 time is bounded here, and with it the memory of the driver. Knows no Ray.
+
+The feed is closed as soon as the last unit is handed out, not once the last is done. Ray Data lets an idle encoder go
+only when it knows that nothing more will come. Where a GPU's node died, the unit that it held waits for that very
+encoder to start again, and where nothing takes the node's place, it can start only on a GPU that another lets go.
+So units that failed come again through a feed of their own.
 """
 
 from __future__ import annotations
@@ -30,17 +35,28 @@ class Feed(Protocol):
 
 
 class Supply:
-    """Hands units to a feed. `settle` takes what became of each; failed ones come again when all others are done."""
+    """Hands units to a feed. `settle` takes what became of each; failed ones are kept for the next feed."""
 
-    def __init__(self, units: Iterable[Unit], feed: Feed, *, window: int, encoders: int = 1):
-        """`window`: units under way at once. The first of them are handed out at once."""
-        self._units, self._feed, self._window = iter(units), feed, window
+    def __init__(self, units: Iterable[Unit], *, window: int, encoders: int = 1):
+        """`window`: units under way at once."""
+        self._units, self._window = iter(units), window
         self._under_way: dict[str, tuple[int, Unit]] = {}  # by commit id: place, unit
         self._again: list[Unit] = []
         self._tries: Counter[str] = Counter()
         self._given = self._failures = 0
         self._hopeless = HOPELESS + encoders
+
+    def hand_to(self, feed: Feed) -> None:
+        """Begin a feed: the first with the units, each after it with those that failed. A window goes out at once."""
+        self._feed, self._given = feed, 0
+        if self._again:
+            self._units, self._again = iter(self._again), []
         self._fill()
+
+    @property
+    def wants_another_feed(self) -> bool:
+        """Whether units that failed are to be tried again, once all that was handed out is settled."""
+        return bool(self._again)
 
     @property
     def under_way(self) -> int:
@@ -75,13 +91,12 @@ class Supply:
         return replace(outcome, failure=replace(outcome.failure, reason=reason, fatal=True))
 
     def _fill(self) -> None:
-        fresh = list(islice(self._units, self._window - len(self._under_way)))
-        if not fresh and not self._under_way:
-            fresh, self._again = self._again, []
+        room = self._window - len(self._under_way)
+        fresh = list(islice(self._units, room))
         for unit in fresh:
             self._under_way[unit.commit_id] = (self._given, unit)
             self._given += 1
         if fresh:
             self._feed.give(fresh)
-        elif not self._under_way:
+        if len(fresh) < room:
             self._feed.close()

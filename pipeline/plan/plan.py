@@ -8,7 +8,7 @@ A plan depends on the input alone, never on how many workers there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from types import MappingProxyType
@@ -57,6 +57,10 @@ def plan_corpus(
     return stored or _planned(target, corpus, columns, unit_chunks, progress)
 
 
+Among = Callable[[Iterable[str]], Collection[str]]
+"""Those of the ids that something is true of."""
+
+
 class Plan:
     """All units of a corpus, on disk."""
 
@@ -81,6 +85,7 @@ class Plan:
         losses: bool = False,
         again: Mapping[str, Again] = MappingProxyType({}),
         committed: int = 0,
+        forgotten: Among | None = None,
     ) -> Work:
         """What is left to do for a bank that holds these (doc_id, doc_hash) and has finished these units.
 
@@ -90,16 +95,30 @@ class Plan:
         makes its first unit again, whose rows are gone. `losses`: rows of finished units may be gone for no such
         reason, so whatever is not held is encoded again; `finished` must then hold every unit of the bank.
         `again`: documents of finished units that encoders left out, and that are to be tried again. `committed`: the
-        documents that the bank holds of units that are not looked at, for the count.
+        documents that the bank holds of units that are not looked at, for the count. `forgotten`: those among some ids
+        that the bank has forgotten, where there are any; they are left out whatever else is true of them.
         """
         pending = self._pending(finished, with_finished=replacements > 0, again=again)
         index = HeldIndex(held if len(pending.groups) else ())
-        known = None if index.is_empty and not replacements and not again else index
-        return Work(self._file, pending, known, replacements, finished if losses else None, again, committed)
+        known = None if index.is_empty and not replacements and not again and not forgotten else index
+        lost = finished if losses else None
+        work = Work(self._file, pending, known, replacements, lost, again, forgotten or _none)
+        gone = self._forgotten_beside(pending, forgotten) if forgotten else 0
+        counts = work.counts
+        work.counts = replace(counts, held=counts.held + committed, forgotten=counts.forgotten + gone)
+        return work
 
     def units(self, finished: Container[str] = frozenset()) -> Iterator[Unit]:
         """The units that are not finished, longest first, for a bank that holds nothing else."""
         return self.against((), finished).units()
+
+    def _forgotten_beside(self, pending: _Pending, forgotten: Among) -> int:
+        """How many documents are forgotten of the units that nobody looks at."""
+        looked, count = set(zip(pending.groups.tolist(), pending.places.tolist(), strict=True)), 0
+        for group in range(self._file.num_groups):
+            units = enumerate(self._file.doc_ids(group))
+            count += sum(len(forgotten(doc_ids)) for place, doc_ids in units if (group, place) not in looked)
+        return count
 
     def _pending(self, finished: Container[str], *, with_finished: bool, again: Container[str]) -> _Pending:
         rows = []
@@ -123,6 +142,7 @@ class WorkCounts:
     held: int  # documents of the corpus that the bank has
     changed: int  # documents of pending units that the bank has with another text
     rejected: int  # records of pending units
+    forgotten: int = 0  # documents of the corpus that the bank was told to forget
 
 
 class Work:
@@ -136,13 +156,13 @@ class Work:
         replacements: int,
         finished: Container[str] | None,
         again: Mapping[str, Again],
-        committed: int,
+        forgotten: Among,
     ):
-        """`finished`: every unit of the bank, where rows were lost. `again`, `committed`: see `Plan.against`."""
+        """`finished`: every unit of the bank, where rows were lost. `again`, `forgotten`: see `Plan.against`."""
         self._file, self._index, self._replacements, self._finished = file, index, replacements, finished
-        self._again = again
-        self._pending, counts = (pending, pending.counts()) if index is None else self._look(pending)
-        self.counts = replace(counts, held=counts.held + committed)
+        self._again, self._forgotten = again, forgotten
+        self.counts: WorkCounts  # of the units that are looked at
+        self._pending, self.counts = (pending, pending.counts()) if index is None else self._look(pending)
 
     def units(self, *, backwards: bool = False) -> Iterator[Unit]:
         """Longest first, to within a factor of about two, so that a pass over the plan stays sequential.
@@ -161,8 +181,9 @@ class Work:
     def _look(self, pending: _Pending) -> tuple[_Pending, WorkCounts]:
         """Leaves out the units with nothing new, and counts."""
         keep, tally = [], dict.fromkeys(WorkCounts.__dataclass_fields__, 0)
-        for i, (unit, held) in enumerate(self._looked_at(pending)):
+        for i, (unit, held, forgotten) in enumerate(self._looked_at(pending)):
             tally["held"] += held
+            tally["forgotten"] += forgotten
             if pending.done[i] and not self._is_wanted_again(unit):
                 continue
             if unit.new_documents or unit.rejected:
@@ -180,10 +201,10 @@ class Work:
         return bool(unit.replaces or lost or (unit.retry and unit.new_documents))
 
     def _units(self, pending: _Pending) -> Iterator[Unit]:
-        return (unit for unit, _ in self._looked_at(pending))
+        return (unit for unit, *_ in self._looked_at(pending))
 
-    def _looked_at(self, pending: _Pending) -> Iterator[tuple[Unit, int]]:
-        """Each unit, less what is not to be encoded; and how many of its documents the bank holds."""
+    def _looked_at(self, pending: _Pending) -> Iterator[tuple[Unit, int, int]]:
+        """Each unit, less what is not to be encoded; how many of its documents the bank holds, and has forgotten."""
         for group, places in groupby(range(len(pending.groups)), key=lambda i: pending.groups[i]):
             rows = list(places)
             chosen = pending.places[rows].tolist()
@@ -191,26 +212,27 @@ class Work:
             for planned, done in zip(found, pending.done[rows], strict=True):
                 yield self._checked(planned, bool(done))
 
-    def _checked(self, planned: Planned, done: bool) -> tuple[Unit, int]:
+    def _checked(self, planned: Planned, done: bool) -> tuple[Unit, int, int]:
         """A finished unit keeps only what was replaced, or lost, or is to be tried again."""
         if self._index is None:
-            return planned.unit, 0
+            return planned.unit, 0, 0
         hashes = self._index.hashes(planned.doc_ids)
         pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
         again = self._again.get(planned.unit.unit_id) if done else None
         rejected = again.doc_ids if again else frozenset()
         absent = None if done and self._finished is None else ""
         found = [hashes.get(doc_id, "" if doc_id in rejected else absent) for doc_id, _ in pairs]
-        held = tuple(i for i, (_, doc_hash) in enumerate(pairs) if found[i] in (doc_hash, None))
-        changed = tuple(doc_id for doc_id, doc_hash in pairs if hashes.get(doc_id, doc_hash) != doc_hash)
+        gone = self._forgotten(planned.doc_ids)
+        left_out = tuple(i for i, (doc_id, known) in enumerate(pairs) if found[i] in (known, None) or doc_id in gone)
+        changed = tuple(doc_id for doc_id, known in pairs if hashes.get(doc_id, known) != known and doc_id not in gone)
         unit = replace(
             planned.unit,
-            held=held,
+            held=left_out,
             replaces=changed,
             redo=self._replacements if done else 0,
             retry=again.number if again else 0,
         )
-        return unit, sum(hashes.get(doc_id) == doc_hash for doc_id, doc_hash in pairs)
+        return unit, sum(hashes.get(doc_id) == known for doc_id, known in pairs if doc_id not in gone), len(gone)
 
 
 class _Pending:
@@ -230,6 +252,10 @@ class _Pending:
     def counts(self) -> WorkCounts:
         documents, chunks, rejected = (int(row.sum()) for row in (self._documents, self._chunks, self._rejected))
         return WorkCounts(len(self.places), documents, chunks, held=0, changed=0, rejected=rejected)
+
+
+def _none(doc_ids: Iterable[str]) -> Collection[str]:
+    return ()
 
 
 def _stored(uri: str, columns: ColumnRoles) -> Plan | None:

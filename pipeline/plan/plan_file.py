@@ -133,6 +133,10 @@ class PlanFile:
         for place in places:
             yield _planned(table.slice(place, 1).to_pylist()[0])
 
+    def doc_ids(self, group: int) -> list[list[str]]:
+        """Of each unit of a row group, in order."""
+        return self._group(group, ["doc_ids"])["doc_ids"].to_pylist()
+
     def _group(self, group: int, columns: list[str]) -> pa.Table:
         with damage(f"{self._uri} is damaged: delete it, and the next run plans anew"), self._open() as parquet:
             return parquet.read_row_group(group, columns=columns, use_threads=False)

@@ -38,7 +38,7 @@ class Unit:
     rejected: int  # conflicts too
     duplicates: tuple[int, ...] = ()  # places among the unit's records: the same id and text came before
     conflicts: tuple[Conflict, ...] = ()
-    held: tuple[int, ...] = ()  # places among the unit's documents: the bank has them with the same text
+    held: tuple[int, ...] = ()  # places among the unit's documents: the bank has them so, or forgot them
     replaces: tuple[str, ...] = ()  # ids of documents the bank has with another text: their old rows go in this commit
     redo: int = 0  # not 0: finished once, but the bank has had its documents with another text since
     retry: int = 0  # not 0: finished once, and this is the attempt at what encoders left out of it

@@ -109,6 +109,19 @@ def test_a_query_longer_than_a_chunk_is_fine(nextmem, articles):
     assert nextmem("search", articles, ARTICLES["fox"] * 3, "-k", "1").code == 0
 
 
+def test_where_keeps_search_and_recall_to_its_rows(nextmem, articles):
+    where = ("--where", "doc_id in ('fox', 'tokyo') and not doc_id = fox", "--where", "position = 0")
+    (found,) = nextmem("search", articles, ARTICLES["fox"][:32], "-k", "50", *where, "--json").records
+    assert (found["doc_id"], found["position"]) == ("tokyo", 0)
+    ran = nextmem("recall", articles, *where)
+    assert (ran.code, ran.out) == (0, ARTICLES["tokyo"][: found["char_end"]])
+
+
+def test_a_recall_of_no_rows_says_so(nextmem, articles):
+    ran = nextmem("recall", articles, "--where", "doc_id = none")
+    assert (ran.code, ran.out) == (0, "") and "no row of the bank is such" in ran.err
+
+
 def test_info_shows_counts_and_the_codec(nextmem, articles):
     ran = nextmem("info", articles)
     assert ran.code == 0 and ran.err == ""

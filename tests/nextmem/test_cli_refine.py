@@ -49,7 +49,7 @@ def test_info_of_a_bank_without_refined_rows_says_nothing_of_refining(nextmem, a
 
 def test_a_condition_that_means_nothing_is_refused_and_nothing_is_changed(refused, bank):
     version = Bank.open(bank).version
-    assert "none of the columns that can be compared" in refused("refine", bank, "--where", "colour=red")
+    assert "no column 'colour' to filter by" in refused("refine", bank, "--where", "colour=red")
     assert Bank.open(bank).version == version
 
 

@@ -188,10 +188,19 @@ def test_an_export_into_a_folder_that_holds_something(refused, articles, tmp_pat
     assert os.listdir(tmp_path) == ["thesis.doc"]
 
 
-@pytest.mark.parametrize("choice", [["--id", "x", "--doc", "y"], ["--doc", "y", "--all"], []])
+@pytest.mark.parametrize(
+    "choice", [["--id", "x", "--doc", "y"], ["--doc", "y", "--all"], ["--doc", "y", "--where", "position = 0"], []]
+)
 def test_recall_wants_one_choice(nextmem, articles, choice):
     ran = nextmem("recall", articles, *choice)
-    assert ran.code == 2 and "give one of --id CHUNK, --doc DOC, --all" in ran.err
+    assert ran.code == 2 and "give one of --id CHUNK, --doc DOC, --where EXPR, --all" in ran.err
+
+
+@pytest.mark.parametrize("command", [["search", "fox"], ["recall"], ["refine"]], ids=lambda command: command[0])
+def test_a_filter_that_does_not_parse(refused, articles, command):
+    name, *rest = command
+    line = refused(name, articles, *rest, "--where", "position >= 0", "--where", "doc_id in (fox")
+    assert line == "filter 'doc_id in (fox': it ends where `)` or a comma was wanted (at character 15)"
 
 
 def test_a_bank_whose_codec_is_torn_is_not_read(refused, articles, tmp_path):

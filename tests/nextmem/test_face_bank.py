@@ -52,8 +52,10 @@ def test_a_hit_as_a_dict_says_where_the_chunk_is(bank):
         {"doc_id": ["tokyo", "none"]},
         {"doc_id": "tokyo", "text": None},
         pc.field("doc_id") == "tokyo",
+        "doc_id = tokyo and not text is not null",
+        ["doc_id like 't%'", "position >= 0"],
     ],
-    ids=["value", "list", "two", "expression"],
+    ids=["value", "list", "two", "expression", "text", "texts"],
 )
 def test_a_filter_keeps_a_search_to_its_rows(bank, filter):
     hits = bank.search("the fox and the dog", k=50, filter=filter)
@@ -66,11 +68,44 @@ def test_an_empty_dict_filters_nothing(bank):
     assert len(bank.search("the fox", k=50, filter={})) == len(bank)
 
 
-def test_a_filter_on_no_column_is_refused(bank):
-    with pytest.raises(nextmem.Refusal, match="no column 'topik' to filter by; it has chunk_id, doc_id"):
-        bank.search("x", filter={"topik": "space"})
-    with pytest.raises(TypeError, match="a pyarrow expression or a dict"):
-        bank.to_arrow(filter="doc_id = 'fox'")
+@pytest.mark.parametrize(
+    ("filter", "said"),
+    [
+        ({"topik": "space"}, "no column 'topik' to filter by; it has chunk_id, doc_id"),
+        ("topik = space", "no column 'topik' to filter by; it has chunk_id, doc_id"),
+        (pc.field("topik") == "space", "does not fit the bank's columns: No match for FieldRef.Name"),
+        ({"position": "first"}, "'first' is no value of the column position, which is int32"),
+        ({"position": [0, "first"]}, "'first' is no value of the column position, which is int32"),
+        ("position = first", "'first' is no value of the column position, which is int32"),
+        (pc.field("position") == "first", "does not fit the bank's columns: Function 'equal' has no kernel"),
+        (pc.field("position") + 1, "does not fit the bank's columns: Filter expression must evaluate to bool"),
+        ("position =", "it ends where a value was wanted"),
+    ],
+)
+def test_a_filter_that_does_not_fit_is_refused_before_anything_is_read(bank, filter, said):
+    for call in (
+        lambda: bank.search("x", filter=filter),
+        lambda: bank.recalled(filter=filter),
+        lambda: bank.refine(filter=filter),
+    ):
+        with pytest.raises(nextmem.Refusal) as refused:
+            call()
+        assert said in str(refused.value)
+
+
+def test_what_is_no_filter_is_a_type_error(bank):
+    for filter in (3, [3], object()):
+        with pytest.raises(TypeError, match="a filter is a text, a dict of column to value or a pyarrow expression"):
+            bank.to_arrow(filter=filter)
+
+
+def test_a_dict_means_its_columns_types(bank):
+    """0.1 is not among the float32 that it is compared with, and 1 is not int64 everywhere."""
+    fidelity = bank.to_arrow(["fidelity"])["fidelity"].to_pylist()[0]
+    assert bank.to_arrow(filter={"fidelity": fidelity}).num_rows >= 1
+    late = bank.to_arrow(["encoded_at"])["encoded_at"][0]
+    assert bank.to_arrow(filter={"encoded_at": late.as_py()}).num_rows == len(bank)
+    assert bank.to_arrow(filter={"encoded_at": late.as_py().isoformat()}).num_rows == len(bank)
 
 
 def test_documents_and_chunks_are_recalled_exactly(bank):

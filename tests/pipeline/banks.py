@@ -67,6 +67,7 @@ def rows(unit_id: str, documents: dict[str, int], *, text: str = "v1", seed: int
         "doc_hash": [hex32(f"{text} of {doc_id}") for doc_id, _ in places],
         "encoded_at": [ENCODED_AT] * len(places),
         "refine_steps": [None] * len(places),
+        "stems": [None] * len(places),
     }
     return pa.table({**columns, **metadata}, schema=row_schema(fields))
 

@@ -16,9 +16,10 @@ from works import jsonl
 from benchmarks.chaos.disk import NoSmallDiskError, SmallDisk
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
+from pipeline.bank.commit import add_actions, remove_actions, swap
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected
-from pipeline.bank.upkeep import delete
+from pipeline.bank.replace import without_documents
 
 pytestmark = pytest.mark.ray
 
@@ -213,7 +214,8 @@ def test_what_an_encoder_rejected_is_encoded_when_it_is_asked_for_and_counted_as
     corpus, path = jsonl(tmp_path / "corpus.jsonl", {"a": "One.", "b": "Two.", "c": "Three."}), tmp_path / "bank"
     assert encode(corpus, path)[0] == 0
     bank = Bank.open(path)
-    assert delete(bank, ["b"]) == 1
+    removed, kept = without_documents(bank, {"b"})
+    assert swap(bank, [*remove_actions(removed), *add_actions(kept)], {})
     (unit,) = bank.finished_units()
     lost = {
         "source": "corpus.jsonl:2",

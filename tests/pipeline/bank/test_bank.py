@@ -20,12 +20,13 @@ from model.refusal import Taken
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit, swap
 from pipeline.bank.create import make_table
+from pipeline.bank.forget import forget
 from pipeline.bank.info import info
 from pipeline.bank.lookup import NotInBank, by_chunk_id, by_doc_id
 from pipeline.bank.metadata import bank_schema
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected, to_try_again, write_rejected
-from pipeline.bank.upkeep import compact, delete
+from pipeline.bank.upkeep import compact
 from pipeline.corpus.documents import ENCODER, READER, Rejected
 from pipeline.schema import row_schema
 from pipeline.storage.folder import Folder, folder_hash
@@ -315,8 +316,8 @@ def test_how_many_documents_each_unit_brought_is_in_the_log(bank, monkeypatch):
 
 
 @pytest.mark.parametrize("rewrite", [lambda bank: None, compact, lambda bank: bank.table.create_checkpoint()])
-def test_documents_that_were_deleted_are_not_held(bank, rewrite):
-    assert delete(bank, ["b"]) == 1
+def test_documents_that_were_forgotten_are_not_held(bank, rewrite):
+    assert forget(bank, ["b"]).chunks == 1
     rewrite(bank)
     assert bank.finished_documents(["u1", "u2", "u3"]) == {"u1": 1, "u2": 1}
 

@@ -16,7 +16,8 @@ from deltalake.exceptions import CommitFailedError
 from pipeline.bank import commit as commit_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
-from pipeline.bank.upkeep import compact, delete
+from pipeline.bank.forget import forget
+from pipeline.bank.upkeep import compact
 
 
 @pytest.fixture
@@ -148,11 +149,11 @@ def test_the_rows_that_stay_beside_a_replaced_document_are_unchanged(bank):
 
 
 @pytest.mark.parametrize("doc_id", ["O'Brien", '"; DROP', "a''b", "back\\slash", "100%_\u00e9\u4e2d", 'it\'s "all"\n'])
-def test_an_id_of_any_characters_is_replaced_deleted_and_found(bank, doc_id):
+def test_an_id_of_any_characters_is_replaced_forgotten_and_found(bank, doc_id):
     commit(bank, [receipt(bank, "u1", {doc_id: 3, "other": 1})])
     commit(bank, [receipt(bank, "u2", {doc_id: 1}, text="v2", replaces=(doc_id,))])
     assert held(bank) == {doc_id: 1, "other": 1}
-    assert delete(bank, [doc_id]) == 1
+    assert forget(bank, [doc_id]).chunks == 1
     assert held(bank) == {"other": 1}
 
 
@@ -174,10 +175,10 @@ def test_a_document_that_another_job_brought_meanwhile_is_not_there_twice(bank):
     assert held(bank) == {"a": 3, "b": 2, "c": 1, "d": 1}
 
 
-def test_deletion_and_compaction_keep_units_finished(bank):
+def test_forgetting_and_compaction_keep_units_finished(bank):
     commit(bank, [receipt(bank, "u1", {"a": 2})])
     commit(bank, [receipt(bank, "u2", {"b": 1}), Receipt("empty")])
-    assert delete(bank, ["a", "never-there"]) == 2
+    assert forget(bank, ["a"]).chunks == 2
     commit(bank, [receipt(bank, "u3", {"c": 1})])
     compact(bank)
     vacuum(bank)

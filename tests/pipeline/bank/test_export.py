@@ -18,14 +18,14 @@ from banks import IDENTITY, D, E, K, receipt
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.bank.export import export
-from pipeline.bank.upkeep import delete
+from pipeline.bank.forget import forget
 
 
 @pytest.fixture
 def bank(tmp_path):
     bank = Bank.create(tmp_path / "bank", IDENTITY)
     commit(bank, [receipt(bank, "u1", {"a": 3, "gone": 2}), receipt(bank, "u2", {"b": 2})])
-    delete(bank, ["gone"])
+    forget(bank, ["gone"])
     return bank
 
 
@@ -103,7 +103,7 @@ def test_a_large_bank_gives_several_files(bank, tmp_path, monkeypatch):
 
 def test_an_empty_bank_exports_its_columns(tmp_path):
     export(Bank.create(tmp_path / "bank", IDENTITY), tmp_path / "out")
-    assert pl.read_parquet(tmp_path / "out" / "data/*.parquet").shape == (0, 18)
+    assert pl.read_parquet(tmp_path / "out" / "data/*.parquet").shape == (0, 19)
 
 
 def test_a_folder_that_holds_anything_is_refused(bank, tmp_path):

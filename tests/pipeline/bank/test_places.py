@@ -10,9 +10,10 @@ from banks import IDENTITY, held, receipt
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.bank.export import export
+from pipeline.bank.forget import forget
 from pipeline.bank.info import info
 from pipeline.bank.problems import first_problems
-from pipeline.bank.upkeep import checkpoint, compact, delete, drop, remove, unneeded
+from pipeline.bank.upkeep import checkpoint, compact, drop, remove, unneeded
 from pipeline.corpus.corpus import corpus_files
 from pipeline.storage import storage
 from pipeline.storage.table_uri import table_uri
@@ -27,7 +28,7 @@ def work_through(uri):
     bank = Bank.create(uri, IDENTITY)
     commit(bank, [receipt(bank, "u1", {"a": 2, "b": 1})])
     commit(bank, [receipt(bank, "u2", {"c": 1})])
-    delete(bank, ["b"])
+    forget(bank, ["b"])
     assert compact(bank) == 2 and first_problems(Bank.open(uri)) == [] and held(bank) == {"a": 2, "c": 1}
     checkpoint(bank)
     remove(bank, unneeded(bank, orphan_hours=0, version_hours=0))

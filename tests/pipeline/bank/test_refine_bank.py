@@ -135,28 +135,3 @@ def test_a_row_that_does_not_recall_is_counted_and_left(bank, codec, monkeypatch
 
 def _spoiled(recalled):
     return [type(each)(each.token_ids, False, each.carried) for each in recalled]
-
-
-@pytest.mark.parametrize(
-    ("condition", "words"),
-    [
-        ("doc_id", "wanted NAME OP VALUE"),
-        ("colour = red", "none of the columns that can be compared"),
-        ("patch = x", "none of the columns that can be compared"),
-        ("num_tokens < many", "no value of the column num_tokens, which is int32"),
-    ],
-)
-def test_a_condition_that_means_nothing_is_refused(bank, condition, words):
-    with pytest.raises(ValueError, match=words):
-        rows_where([condition], bank.schema)
-
-
-def test_conditions_are_typed_by_their_columns_and_hold_together(bank):
-    where = rows_where(["position>=1", "doc_id != doc-3"], bank.schema)
-    found = {
-        (row["doc_id"], row["position"])
-        for batch in bank.rows([schema.DOC_ID, schema.POSITION], where)
-        for row in batch.to_pylist()
-    }
-    assert found and all(position >= 1 and doc != "doc-3" for doc, position in found)
-    assert rows_where([], bank.schema) is None

@@ -29,6 +29,12 @@ def units(count):
     return (Unit(f"u{number}", (), documents=1, chunks=1, bytes=1, rejected=0) for number in range(count))
 
 
+def supplied(planned, feed, **how):
+    supply = Supply(planned, **how)
+    supply.hand_to(feed)
+    return supply
+
+
 def done(unit_id):
     return Outcome(Receipt(unit_id))
 
@@ -39,50 +45,58 @@ def failed(unit_id, **how):
 
 def test_no_more_than_a_window_is_under_way_and_each_outcome_makes_room_for_one_more():
     feed, planned = ListFeed(), units(1_000_000)
-    supply = Supply(planned, feed, window=3)
+    supply = supplied(planned, feed, window=3)
     assert feed.given == ["u0", "u1", "u2"]
     assert supply.settle(done("u1")) == done("u1")
     assert (feed.given, feed.forgotten, supply.under_way) == (["u0", "u1", "u2", "u3"], [1], 3)
     assert next(planned).unit_id == "u4"  # the plan is read no further
 
 
-def test_the_feed_is_closed_once_all_are_done():
+def test_the_feed_is_closed_once_the_last_unit_is_handed_out_though_none_is_done():
     feed = ListFeed()
-    supply = Supply(units(2), feed, window=3)
-    supply.settle(done("u0"))
+    supplied(units(2), feed, window=3)
+    assert feed.given == ["u0", "u1"] and feed.closed and feed.forgotten == []
+
+
+def test_a_feed_with_as_many_units_as_the_window_is_closed_when_one_of_them_is_done():
+    feed = ListFeed()
+    supply = supplied(units(2), feed, window=2)
     assert not feed.closed
     supply.settle(done("u1"))
-    assert feed.closed and feed.forgotten == [0, 1]
+    assert feed.closed and supply.under_way == 1
 
 
 def test_no_units_are_a_closed_feed():
     feed = ListFeed()
-    Supply(units(0), feed, window=3)
+    supplied(units(0), feed, window=3)
     assert feed.closed and feed.given == []
 
 
-def test_a_unit_that_failed_comes_again_when_all_others_are_done():
-    feed = ListFeed()
-    supply = Supply(units(3), feed, window=1)
+def test_a_unit_that_failed_comes_again_through_a_feed_of_its_own():
+    feed, second = ListFeed(), ListFeed()
+    supply = supplied(units(3), feed, window=1)
     assert supply.settle(failed("u0")) is None
     supply.settle(done("u1"))
-    assert feed.given == ["u0", "u1", "u2"]
     supply.settle(done("u2"))
-    assert feed.given == ["u0", "u1", "u2", "u0"] and not feed.closed
+    assert feed.given == ["u0", "u1", "u2"] and feed.closed and feed.forgotten == [0, 1, 2]
+    assert supply.wants_another_feed
+    supply.hand_to(second)
+    assert second.given == ["u0"]
     assert supply.settle(done("u0")) == done("u0")
-    assert feed.closed and feed.forgotten == [0, 1, 2, 3]
+    assert second.closed and second.forgotten == [0] and not supply.wants_another_feed
 
 
 def test_the_last_failure_of_three_is_the_unit_s_outcome():
-    feed = ListFeed()
-    supply = Supply(units(1), feed, window=1)
-    assert [supply.settle(failed("u0")) for _ in range(TRIES)] == [None, None, failed("u0")]
-    assert feed.closed
+    supply, settled = supplied(units(1), ListFeed(), window=1), []
+    for _ in range(TRIES):
+        settled.append(supply.settle(failed("u0")))
+        supply.hand_to(ListFeed())
+    assert settled == [None, None, failed("u0")] and not supply.wants_another_feed
 
 
 def test_what_would_fail_alike_is_not_tried_again():
     feed = ListFeed()
-    supply = Supply(units(2), feed, window=2)
+    supply = supplied(units(2), feed, window=2)
     assert supply.settle(failed("u0", lasting=True)) == failed("u0", lasting=True)
     assert supply.settle(failed("u1", fatal=True)) == failed("u1", fatal=True)
     assert feed.given == ["u0", "u1"] and feed.closed
@@ -90,7 +104,7 @@ def test_what_would_fail_alike_is_not_tried_again():
 
 def test_where_no_unit_succeeds_the_job_does_not_go_through_them_all():
     feed = ListFeed()
-    supply = Supply(units(1000), feed, window=100, encoders=4)
+    supply = supplied(units(1000), feed, window=100, encoders=4)
     ended = None
     for unit_id in feed.given:  # grows as they are settled
         ended = supply.settle(failed(unit_id))
@@ -102,7 +116,7 @@ def test_where_no_unit_succeeds_the_job_does_not_go_through_them_all():
 
 def test_failures_with_successes_between_them_end_nothing():
     feed = ListFeed()
-    supply = Supply(units(400), feed, window=1)
+    supply = supplied(units(400), feed, window=1)
     settled = [supply.settle(failed(u, lasting=True) if int(u[1:]) % 2 else done(u)) for u in feed.given]
     assert feed.closed and not any(each.failure and each.failure.fatal for each in settled)
 

@@ -13,14 +13,17 @@ from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
 from pipeline.bank.bank import Bank
+from pipeline.bank.bring_back import bring_back
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.commit import Receipt, commit
 from pipeline.bank.export import export
+from pipeline.bank.forget import forget
 from pipeline.bank.info import info
 from pipeline.bank.lookup import by_doc_id
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import write_rejected
-from pipeline.bank.upkeep import compact, delete, drop
+from pipeline.bank.tend import tend
+from pipeline.bank.upkeep import compact, drop
 from pipeline.corpus import spool
 from pipeline.corpus.documents import ColumnRoles
 from pipeline.plan.plan import plan_corpus
@@ -89,12 +92,28 @@ def test_a_bank_on_s3_is_made_extended_replaced_deleted_compacted_and_vacuumed(u
     commit(bank, [receipt(bank, "u2", {"a": 1}, text="v2", replaces=("a",))])
     commit(bank, [receipt(bank, "u3", {"c": 1})])
     assert held(bank) == {"a": 1, "b": 2, "c": 1} and bank.folder.read(f"_codec/{folder_hash(codec)}/weights") == b"w"
-    assert delete(bank, ["c"]) == 1
+    assert forget(bank, ["c"]).chunks == 1
     assert by_doc_id(bank, "b")["position"].to_pylist() == [0, 1]
     assert bank.finished_units([f"u{number}" for number in range(30)]) == {"u1", "u2", "u3"}
     assert compact(bank) == 2
     assert len(vacuum(bank)) == 4
     assert first_problems(bank) == [] and info(bank).chunks == 3 and held(bank) == {"a": 1, "b": 2}
+
+
+def test_what_is_forgotten_on_s3_stays_gone_comes_back_and_leaves_every_file(bank):
+    commit(bank, [receipt(bank, "u1", {"anna-0042": 2, "b": 1}), receipt(bank, "u2", {"c": 1})])
+    bank.folder.put("_plan/a.plan.parquet", b"anna-0042")
+    forget(bank, ["anna-0042"])
+    assert bring_back(bank).chunks == 2 and held(bank) == {"anna-0042": 2, "b": 1, "c": 1}
+    job, late = Bank.open(bank.folder.uri), receipt(bank, "u3", {"anna-0042": 1, "d": 1}, text="v2")
+    forget(bank, ["anna-0042"])
+    assert commit(job, [late]).receipts[0].forgotten == 1
+    tend(bank, orphan_hours=1, version_hours=168, now=True)
+    assert held(bank) == {"b": 1, "c": 1, "d": 1} and first_problems(Bank.open(bank.folder.uri)) == []
+    assert list(Bank.open(bank.folder.uri).forgotten().among(["anna-0042", "b"])) == ["anna-0042"]
+    names = bank.folder.names(recursive=True)
+    assert not [name for name in names if b"anna-0042" in bank.folder.read(name)]
+    assert sum(name.endswith(".parquet") for name in names) == len(bank.files()) + 1  # and the checkpoint
 
 
 def test_a_listing_of_s3_is_sorted_by_full_path(place, object_store):
@@ -366,7 +385,7 @@ def test_a_commit_that_cannot_be_put_says_so_and_can_be_repeated(bank, proxy, fa
 def test_a_deletion_whose_put_fails_once_says_what_it_did(bank, proxy, fault):
     commit(bank, [receipt(bank, "u1", {"a": 2, "b": 3})])
     with proxy.failing(nth(1, of=is_commit, fault=fault)) as failed:
-        assert delete(bank, ["a"]) == 2
+        assert forget(bank, ["a"]).chunks == 2
     assert len(failed) == 1 and held(bank) == {"b": 3} and bank.version == 2
 
 
