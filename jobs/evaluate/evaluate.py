@@ -24,9 +24,8 @@ from jobs.evaluate.work import Work
 from model.refusal import Refusal
 from model.weights import find_weights
 
-RESULTS = "results.json"
+RESULTS, BANKS = "results.json", "banks"
 READER = answer.READER
-CHUNK_TOKENS = 128
 MODULES = dict(zip(TASKS, (reconstruct, retrieve, answer, noise, length, segments, rate), strict=True))
 ONE_OF = {"retrieve"}  # needs one of its abilities, where others need all
 FIRST_ROWS = {"length", "segments"}  # of an encoder: rows that start from another's latents have nothing new to say
@@ -125,7 +124,9 @@ def run_evaluate(
     try:
         cut = _cut(request, systems)
         judge = Judge(*request.judge, kept) if request.judge else None
-        run = Evaluation(request, Work(kept, partial(_reader, request)), cut, judge)
+        run = Evaluation(
+            request, Work(kept, partial(_reader, request), banks=None if out is None else out / BANKS), cut, judge
+        )
         for name, why in broken:
             run.fails(None, name, None, why)
         sets = list(_load(run, files, say))
@@ -144,8 +145,8 @@ def run_evaluate(
 
 
 def _cut(request: EvaluateRequest, systems: Sequence[System]) -> Cut:
-    """To the paper's 128 tokens, or to the smallest chunk of the codecs among the systems: all get the same texts."""
-    most = min([CHUNK_TOKENS, *(int(str(s.about["chunk_tokens"])) for s in systems if "chunk_tokens" in s.about)])
+    """To the tokens that were asked for, or to the smallest chunk of a codec among the systems: texts are the same."""
+    most = min([request.tokens, *(int(str(s.about["chunk_tokens"])) for s in systems if "chunk_tokens" in s.about)])
     return Cut(find_weights(request.backbone).tokenizer(), most, request.min_tokens, request.text_column)
 
 

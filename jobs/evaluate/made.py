@@ -35,6 +35,7 @@ def made_of(request: EvaluateRequest, seconds: float) -> dict[str, object]:
         "data": ", ".join(request.data),
         "tasks": list(request.tasks),
         "limit": request.limit,
+        "tokens": request.tokens,
         "min_tokens": request.min_tokens,
         "seed": request.seed,
         "draws": request.draws,

@@ -55,7 +55,7 @@ class Reader:
         with self.backbone.attending("sdpa"):
             last_BD = self._forward(prompt_BSD, mask_BS, cache)[:, -1]
             said = self._greedy(last_BD, mask_BS, cache)
-            cache.crop(mask_BS.shape[1])
+            cache.crop(-MOST_TOKENS)  # what it said by itself
             references = [self.backbone.tokenizer.encode(question.answer) for question in questions]
             nats = self._nats(last_BD, mask_BS, cache, references)
         return [Answer(loss, len(ids), text) for loss, ids, text in zip(nats, references, said, strict=True)]

@@ -28,6 +28,7 @@ class EvaluateRequest:
     prompt: Prompt = field(default_factory=Prompt)
     judge: tuple[str, str] | None = None  # the endpoint's base, and the model
     text_column: str = "text"
+    tokens: int = 128  # that texts are cut to; fewer where a codec's chunks hold fewer
     min_tokens: int = 32
     draws: int = DRAWS
     seed: int = SEED

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jobs.evaluate.hub import PREFIX, fetched
 from jobs.evaluate.tables import TABLES, is_table, name_of, rows_of
 from model.refusal import Missing, Refusal
 from model.tokens import TextTokenizer
@@ -104,7 +105,7 @@ class Cut:
 def find_sets(paths: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, list[Path]]:
     """Files and retrieval folders by set, in order of names. Missing for a path, or a wanted set, that is not there."""
     found: dict[str, list[Path]] = {}
-    for path in map(Path, paths):
+    for path in (fetched(p.removeprefix(PREFIX)) if p.startswith(PREFIX) else Path(p) for p in paths):
         if path.is_dir():
             inner = sorted(p for p in path.iterdir() if is_table(p) or (p.is_dir() and p.name.startswith("retrieval_")))
             inner = inner or sorted(p for p in path.rglob("*") if is_table(p))

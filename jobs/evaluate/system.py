@@ -9,6 +9,7 @@ A system is any object with the attributes of `System`, and with the methods tha
 | recall | `recall(memories)` | the exact texts, with whatever is stored beside the memories |
 | embed | `embed(texts, query=...)` | vectors for search by cosine |
 | rank | `rank(queries, passages)` | scores, of what searches without vectors |
+| bank | `bank(corpus, folder)` | a memory bank of a corpus that is too large to embed here |
 | answer | `answer(memories, questions, reader)` | what a reader answers that has the memories in the text's place |
 
 A text has at most 128 tokens of the backbone, but in `embed` and `rank` (any), and in the task `length` (up to 512),
@@ -29,9 +30,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from jobs.evaluate.reader import Reader
+    from pathlib import Path
 
-ABILITIES = ("encode", "decode", "recall", "embed", "rank", "answer", "encode long")
+    from jobs.evaluate.reader import Reader
+    from jobs.evaluate.sets import Text
+    from pipeline.bank.bank import Bank
+
+ABILITIES = ("encode", "encode long", "decode", "recall", "embed", "rank", "bank", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,9 @@ class System(Protocol):
 
     def rank(self, queries: Sequence[str], passages: Sequence[str]) -> np.ndarray:
         """float32 [Q, P]: higher is nearer."""
+
+    def bank(self, corpus: Sequence[Text], folder: Path) -> Bank:
+        """A bank in `folder` whose documents are the passages, made by an encode job, or gone on with."""
 
     def answer(self, memories: Sequence[Memory], questions: Sequence[Question], reader: Reader) -> list[Answer]:
         """One answer a question; the i-th memory stands in the i-th prompt."""

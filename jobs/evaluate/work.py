@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -41,6 +42,7 @@ class Work:
     kept: Kept
     open_reader: Callable[[], Reader]
     on_batch: Callable[[str, int, int], object] = lambda what, done, of: None
+    banks: Path | None = None  # where banks of large corpora go; None: nowhere, all is embedded in this process
     costs: dict[str, Costs] = field(default_factory=dict)
     _reader: Reader | None = None
     _sizes: dict[str, list[tuple[int, float]]] = field(default_factory=dict)

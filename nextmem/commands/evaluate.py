@@ -29,6 +29,7 @@ from nextmem.commands.options import as_json_option, say
 @click.option("--judge", metavar="URL", help="An endpoint of OpenAI's kind that judges answers.")
 @click.option("--judge-model", metavar="NAME", help="Which model is asked there.")
 @click.option("--text-column", default="text", show_default=True)
+@click.option("--tokens", default=128, show_default=True, type=click.IntRange(min=1), help="Texts are cut to so many.")
 @click.option(
     "--min-tokens", default=32, show_default=True, type=click.IntRange(min=1), help="Shorter texts are left out."
 )

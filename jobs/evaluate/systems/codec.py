@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from jobs.evaluate.banked import bank_of
 from jobs.evaluate.reader import Reader
+from jobs.evaluate.sets import Text
 from jobs.evaluate.system import Answer, Memory, Opening, Question, System
 from model.backbone import default_device
 from model.batches import batches
@@ -26,6 +28,7 @@ from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec
 from model.embedded import EMBEDDED
 from model.memory import StoredMemory
 from model.precision import default_precision
+from pipeline.bank.bank import Bank
 from pipeline.bank.search import embed_query
 
 BATCH = 32
@@ -58,7 +61,7 @@ class CodecSystem:
         self.name = {"nf4": name, "dense": f"{name} dense", "refined": f"{name} refined {steps}"}[form]
         self.folder, self.codec, self.form, self.base, self.steps = folder, codec, form, base, steps
         self.identity = f"codec {codec.identity} {codec.backbone.precision} {form} {steps}"
-        searches = {"embed"} if form == "nf4" else set()  # the others' embedding is the same
+        searches = {"embed", "bank"} if form == "nf4" else set()  # the others' embedding is the same
         exact = set() if form == "dense" else {"recall"}  # a bank stores no dense latents
         long = set() if steps else {"encode long"}
         self.can = frozenset({"encode", "decode", "answer"} | searches | exact | long)
@@ -118,6 +121,9 @@ class CodecSystem:
             for i, memory in zip(group, self.codec.memorise([chunks[i][1] for i in group], verify=False), strict=True):
                 vectors[chunks[i][0]].append(memory.embedding_E)
         return [np.stack(some) if some else np.zeros((0, self.codec.embedding_width), np.float32) for some in vectors]
+
+    def bank(self, corpus: Sequence[Text], folder: Path) -> Bank:
+        return bank_of(corpus, self.folder, folder, backbone=self.codec.backbone.name)
 
     @torch.inference_mode()
     def answer(self, memories: Sequence[Memory], questions: Sequence[Question], reader: Reader) -> list[Answer]:

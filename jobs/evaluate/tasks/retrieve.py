@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jobs.evaluate import banked
 from jobs.evaluate.outcome import Measured, Outcome
 from jobs.evaluate.sets import EvalSet, Query
 from jobs.evaluate.system import System
@@ -23,19 +24,14 @@ HAS = "queries"
 CORPUS = ("hit@1", "hit@5", "hit@10", "recall@5", "recall@10", "mrr@5", "mrr@10", "ndcg@10")
 POOL = ("hit@1", "hit@5", "recall@5", "mrr@5")
 MOST = 100  # passages of a run that are ranked
+POOL_MOST = 5  # of a pool: the paper's top min(5, n)
 SPELT = {"hit": "Success", "recall": "R", "mrr": "RR", "ndcg": "nDCG"}  # in ir-measures
 
 
 def measure(work: Work, system: System, data: EvalSet) -> Outcome:
     """Figures over the corpus, and over the pools of those queries that have one."""
-    scores_QP = scored(work, system, data)
-    names = [passage.id for passage in data.corpus]
-    place = {name: i for i, name in enumerate(names)}
-    whole = [dict(_best(scores_P, names, range(len(names)), MOST)) for scores_P in scores_QP]
-    pools = [
-        None if query.pool is None else dict(_best(scores_P, names, [place[n] for n in query.pool], 5))
-        for query, scores_P in zip(data.queries, scores_QP, strict=True)
-    ]
+    large = "bank" in system.can and work.banks is not None and len(data.corpus) >= banked.FROM
+    whole, pools = (_from_a_bank if large else _from_scores)(work, system, data)
     measured = judged(data.queries, whole, CORPUS, {"pool": "corpus"})
     absent = []
     if any(pool is not None for pool in pools):
@@ -45,17 +41,45 @@ def measure(work: Work, system: System, data: EvalSet) -> Outcome:
     return Outcome([query.id for query in data.queries], measured, absent=absent)
 
 
+Runs = list[dict[str, float]]  # a query's passages and scores
+Pools = list[dict[str, float] | None]
+
+
+def _from_scores(work: Work, system: System, data: EvalSet) -> tuple[Runs, Pools]:
+    scores_QP = scored(work, system, data)
+    names = [passage.id for passage in data.corpus]
+    place = {name: i for i, name in enumerate(names)}
+    whole = [dict(_best(scores_P, names, range(len(names)), MOST)) for scores_P in scores_QP]
+    pools = [
+        None if query.pool is None else dict(_best(scores_P, names, [place[n] for n in query.pool], POOL_MOST))
+        for query, scores_P in zip(data.queries, scores_QP, strict=True)
+    ]
+    return whole, pools
+
+
+def _from_a_bank(work: Work, system: System, data: EvalSet) -> tuple[Runs, Pools]:
+    asked_QE = _asked(work, system, data)
+    bank = system.bank(data.corpus, work.banks)
+    return banked.runs(bank, asked_QE, MOST), banked.pools(bank, data.queries, asked_QE, POOL_MOST)
+
+
+def _asked(work: Work, system: System, data: EvalSet) -> np.ndarray:
+    """float32 [Q, E]."""
+    vectors = work.vectors(system, [query.question for query in data.queries], query=True)
+    return np.stack([vectors_CE.mean(axis=0) for vectors_CE in vectors]).astype(np.float32)
+
+
 def scored(work: Work, system: System, data: EvalSet) -> np.ndarray:
     """float32 [Q, P]: cosines of the best chunk, or a ranker's own scores."""
-    queries, passages = [query.question for query in data.queries], [passage.text for passage in data.corpus]
+    passages = [passage.text for passage in data.corpus]
     if "rank" in system.can:
-        return system.rank(queries, passages)
-    asked_QE = np.stack([vectors_CE.mean(axis=0) for vectors_CE in work.vectors(system, queries, query=True)])
+        return system.rank([query.question for query in data.queries], passages)
+    asked_QE = _asked(work, system, data)
     vectors = work.vectors(system, passages, query=False)
     counts = [len(each) for each in vectors]
-    cosines_QN = asked_QE.astype(np.float32) @ np.concatenate(vectors).T
+    cosines_QN = asked_QE @ np.concatenate(vectors).T
     starts = np.cumsum([0, *counts[:-1]])
-    best_QP = np.full((len(queries), len(passages)), -np.inf, dtype=np.float32)
+    best_QP = np.full((len(asked_QE), len(passages)), -np.inf, dtype=np.float32)
     there = np.flatnonzero(counts)
     best_QP[:, there] = np.maximum.reduceat(cosines_QN, starts[there], axis=1)
     return best_QP

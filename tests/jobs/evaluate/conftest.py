@@ -5,10 +5,25 @@ from __future__ import annotations
 import harbour
 import pytest
 
+from model.backbone import load_backbone
+from model.codec_io import save_codec
+from model.config import CodecConfig
+from model.untrained import untrained_codec
+
+TOKENS, LATENTS = 192, 3
+
 
 @pytest.fixture(scope="session")
 def harbour_folder(tmp_path_factory):
     return harbour.write(tmp_path_factory.mktemp("harbour"))
+
+
+@pytest.fixture(scope="session")
+def tiny_codec_folder(tmp_path_factory):
+    """As everywhere, but its chunks hold a whole passage of the harbour."""
+    config = CodecConfig(chunk_tokens=TOKENS, num_latents=LATENTS)
+    codec = untrained_codec(load_backbone("tiny-llama", precision="fp32", device="cpu"), config)
+    return save_codec(codec, tmp_path_factory.mktemp("codec") / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +41,7 @@ def evaluated(harbour_folder, tiny_codec_folder, tmp_path_factory):
         refine=2,
         backbone="tiny-llama",
         precision="fp32",
+        tokens=TOKENS,
         draws=500,
     )
     return results, out

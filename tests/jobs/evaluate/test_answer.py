@@ -101,7 +101,14 @@ def test_an_endpoint_that_fails_or_is_not_there_is_named(endpoint):
 
 
 def test_a_judge_stands_beside_the_other_figures_and_its_failure_fails_no_other_task(endpoint, harbour_folder):
-    asked = {"data": harbour_folder, "backbone": "tiny-llama", "precision": "fp32", "limit": 2, "draws": 50}
+    asked = {
+        "data": harbour_folder,
+        "backbone": "tiny-llama",
+        "precision": "fp32",
+        "limit": 2,
+        "draws": 50,
+        "tokens": 192,
+    }
     found = nextmem.evaluate("text", tasks="answer", judge=(endpoint.url, "grader"), **asked)
     assert {f.value for f in found.figures if f.metric == "judge"} == {1.0} and found.made["judge"] == {
         "model": "grader"
