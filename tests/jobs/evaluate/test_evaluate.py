@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -227,15 +228,10 @@ def test_a_killed_evaluation_goes_on_where_it_was(harbour_folder, tiny_codec_fol
 
 
 def _memories(folder) -> int:
-    import sqlite3
-
     if not (folder / "kept.sqlite").exists():
         return 0
+    database = sqlite3.connect(f"file:{folder}/kept.sqlite?mode=ro", uri=True)
     try:
-        return (
-            sqlite3.connect(f"file:{folder}/kept.sqlite?mode=ro", uri=True)
-            .execute("select count(*) from kept where kind = 'memory'")
-            .fetchone()[0]
-        )
+        return database.execute("select count(*) from kept where kind = 'memory'").fetchone()[0]
     except sqlite3.OperationalError:  # no table yet
         return 0
