@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,13 +24,12 @@ import torch
 
 from benchmarks.harness import Report, options, timed
 from benchmarks.loaded import add_options, named_precision, the_codec
-from jobs.evaluate import first_chunks
 from model.codec import Codec
 from model.config import RefineConfig
 from model.memory import Memory
 from model.patch import NOTHING
 from model.reconstruction import word_f1
-from pipeline.corpus.passages import passage_files
+from pipeline.corpus.passages import Found, passage_files, read_passages
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def main() -> None:
     codec = the_codec(arguments)
     report = Report("refine", arguments.json, precision=named_precision(arguments.precision), codec=codec.identity)
     for file in passage_files(arguments.data):
-        chunks = first_chunks(codec, Path(file), "text", arguments.passages, MIN_TOKENS)
+        chunks = first_chunks(codec, Path(file), arguments.passages)
         for steps in (0, *(arguments.steps or (8, 24))):
             found = latents(codec, chunks, steps)
             tell(report, codec, f"{Path(file).stem}, {steps} steps", chunks, found)
@@ -66,6 +66,16 @@ def main() -> None:
                 name = f"{Path(file).stem}, {steps} steps: fidelity with noise of {deviations:g}"
                 report.line(name, noisy_fidelity(codec, chunks, found.latents_BKD, deviations))
     report.close()
+
+
+def first_chunks(codec: Codec, file: Path, count: int) -> list[np.ndarray]:
+    """Of the first `count` different passages that are long enough. ValueError where there is none."""
+    texts = dict.fromkeys(read_passages([file], "text", Found()))
+    firsts = (next(codec.tokenizer.chunks(text, codec.config.chunk_tokens)).token_ids for text in texts)
+    chunks = list(islice((ids for ids in firsts if len(ids) >= MIN_TOKENS), count))
+    if not chunks:
+        raise ValueError(f"{file} has no passage of {MIN_TOKENS} tokens or more in its column 'text'")
+    return chunks
 
 
 def latents(codec: Codec, chunks: Sequence[np.ndarray], steps: int) -> Latents:

@@ -118,10 +118,9 @@ class Codec:
         With `refined`, its latents are stored and verified, and the embedding is still that of `latents_BKD`.
         """
         require_finite(latents_BKD, "latents are", rows="chunk")
-        ids_BL, _ = self.pad(chunks)
         codes_BC, scales_BG = self.quantise(latents_BKD if refined is None else refined.latents_BKD)
         embedding_BE = self.embed(latents_BKD).cpu().numpy()
-        readings = self._verify(codes_BC, scales_BG, ids_BL, chunks) if verify else [(None, None)] * len(chunks)
+        readings = self.verify(self.dequantise(codes_BC, scales_BG), chunks) if verify else [(None, None)] * len(chunks)
         codes, scales = codes_BC.cpu().numpy(), scales_BG.cpu().numpy()
         refinings = [None] * len(chunks) if refined is None else refined.refinings
         return [
@@ -250,8 +249,11 @@ class Codec:
         merged, wrapped = self.merged, self.wrapped
         return merged.plain() if merged else wrapped.disable_adapter() if wrapped else nullcontext()
 
-    def _verify(self, codes_BC, scales_BG, ids_BL, chunks) -> list[tuple[float, bytes]]:
-        lead_BL = self._read(self.prefix(self.dequantise(codes_BC, scales_BG)), ids_BL).lead_BL.cpu().numpy()
+    @torch.inference_mode()
+    def verify(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray]) -> list[tuple[float, bytes]]:
+        """(fidelity, patch) of each chunk, were these latents, as they are, what recall reads."""
+        ids_BL, _ = self.pad(chunks)
+        lead_BL = self._read(self.prefix(latents_BKD), ids_BL).lead_BL.cpu().numpy()
         return [self.judge(lead_L[: len(chunk)], chunk) for lead_L, chunk in zip(lead_BL, chunks, strict=True)]
 
     def judge(self, lead_L: np.ndarray, chunk: np.ndarray) -> tuple[float, bytes]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nextmem.bank import Bank, open
     from nextmem.codec import Codec, Memory
     from nextmem.encoding import encode
+    from nextmem.evaluating import evaluate
     from nextmem.hits import Hit
     from nextmem.latents import Latents
     from nextmem.training import train
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "encode",
-    "open", "train",
+    "evaluate", "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "nextmem.bank": ("Bank", "open"),
     "nextmem.codec": ("Codec", "Memory"),
     "nextmem.encoding": ("encode",),
+    "nextmem.evaluating": ("evaluate",),
     "nextmem.hits": ("Hit",),
     "nextmem.latents": ("Latents",),
     "nextmem.training": ("train",),

@@ -66,7 +66,7 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
     },
     "Make a codec": {
         train: "Train a codec on passages of text.",
-        evaluate: "Measure what a codec's latents give back without the patch.",
+        evaluate: "Measure what memories are worth, beside baselines.",
     },
     "Use a Ray cluster": {
         submit: "Run an encode or a train on a cluster.",

@@ -38,7 +38,8 @@ def normal(name: str) -> str:
 
 
 def declared() -> set[str]:
-    lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["evaluate"]
     return {normal(re.match(r"[\w.-]+", line)[0]) for line in lines}
 
 

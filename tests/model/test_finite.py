@@ -17,7 +17,6 @@ from model.codec_io import load_codec, make_codec, save_codec
 from model.finite import NotFiniteError, require_finite
 from model.gain import length_gain, regress
 from model.latents import read_tokens
-from model.reconstruction import reconstruct
 from model.untrained import calibrate, untrained_codec
 
 NAN = float("nan")
@@ -90,7 +89,7 @@ def test_a_draft_on_a_device_that_computes_no_numbers_is_no_text(trained):
         with pytest.raises(NotFiniteError, match="a draft's states are not finite"):
             trained.recall(rows, patched=False)
         with pytest.raises(NotFiniteError, match="latents are not finite"):
-            reconstruct(trained, random_chunks(trained, [20]))
+            trained.memorise(random_chunks(trained, [20]))
     finally:
         norm.copy_(before)
 

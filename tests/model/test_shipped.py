@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from model.codec_io import load_codec
 from model.config import ADAPTERS, CodecConfig
 from model.default_codec import SHIPPED, default_codec_folder
 from model.embedded import EMBEDDED
-from model.reconstruction import reconstruct
+from model.patch import RAW
+from model.reconstruction import guessed
 
 ARTICLES = Path(__file__).parents[2] / "samples" / "articles.jsonl"
 LIMIT = 20_000_000  # bytes of both adapters
@@ -89,7 +91,12 @@ def test_its_latents_do_not_depend_on_the_batch(shipped, chunks):
 @pytest.mark.backbone
 def test_its_latents_carry_more_than_the_text_itself_tells(shipped, chunks):
     """Above what the backbone guesses from the text read so far."""
-    found = reconstruct(shipped, chunks)
-    assert found.fidelity > found.plain + 0.05
-    assert found.forced < 1 - found.plain
-    assert found.raw < 0.5  # an untrained codec's rows hold their token ids, all of them
+    memories = shipped.memorise(chunks)
+    with shipped.plain():
+        plain = fmean(guessed(shipped.backbone, chunks))
+    patches = [shipped.patches.unpack(memory.patch) for memory in memories]
+    assert fmean(memory.fidelity for memory in memories) > plain + 0.05
+    forced = fmean(1 - patch.carried(len(chunk)) for patch, chunk in zip(patches, chunks, strict=True))
+    assert forced < 1 - plain
+    raw = [patch.kind == RAW for patch in patches]
+    assert fmean(raw) < 0.5  # an untrained codec's rows hold their token ids, all of them

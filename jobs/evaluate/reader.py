@@ -1,0 +1,126 @@
+"""The reader: the plain backbone, which has a text, or a memory's latents, or nothing, and answers a question.
+
+It says two things: how likely the reference answer is to it (nats, teacher-forced), and what it answers by itself.
+Shapes: B prompts, S positions of a prompt, A answer tokens, D hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from jobs.evaluate.system import Answer, Question
+from model.backbone import Backbone
+from model.reconstruction import guessed
+
+MOST_TOKENS = 24  # of an answer that the reader gives by itself; a line's end ends it before
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """How a question is put: the memory, or the text, stands where {context} is. A value, printed with the results."""
+
+    template: str = "{context}\n\nQuestion: {question}\nAnswer in a few words.\nAnswer:"
+
+    def ask(self, question: str, answer: str) -> Question:
+        before, _, after = self.template.partition("{context}")
+        return Question(before, after.replace("{question}", question), " " + answer)
+
+
+class Reader:
+    """A backbone without adapters. `identity` names the weights and the precision that it reads with."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.identity = f"reader {backbone.fingerprint} {backbone.precision}"
+
+    def embedded(self, text: str) -> torch.Tensor:
+        """[S, D]; an empty text is no position."""
+        ids = self.backbone.tokenizer.encode(text) if text else []
+        return self.backbone.embed(torch.tensor(ids, dtype=torch.long, device=self.backbone.device))
+
+    @torch.inference_mode()
+    def read(self, contexts: Sequence[torch.Tensor], questions: Sequence[Question]) -> list[Answer]:
+        """One answer a question. `contexts`: embeddings [S, D] that stand at the memory's place, each of its length.
+
+        ValueError for embeddings of another width than the reader's.
+        """
+        prompts = [self._prompt(context, question) for context, question in zip(contexts, questions, strict=True)]
+        prompt_BSD, mask_BS = _left_padded(prompts)
+        cache = DynamicCache()
+        with self.backbone.attending("sdpa"):
+            last_BD = self._forward(prompt_BSD, mask_BS, cache)[:, -1]
+            said = self._greedy(last_BD, mask_BS, cache)
+            cache.crop(-MOST_TOKENS)  # what it said by itself
+            references = [self.backbone.tokenizer.encode(question.answer) for question in questions]
+            nats = self._nats(last_BD, mask_BS, cache, references)
+        return [Answer(loss, len(ids), text) for loss, ids, text in zip(nats, references, said, strict=True)]
+
+    def guessed(self, texts: Sequence[str]) -> list[float]:
+        """Share of each text's positions that the reader gets right without any memory of it."""
+        return guessed(self.backbone, [np.array(self.backbone.tokenizer.encode(text)) for text in texts])
+
+    def _prompt(self, context_SD: torch.Tensor, question: Question) -> torch.Tensor:
+        if context_SD.shape[-1] != self.backbone.width:
+            raise ValueError(
+                f"latents of width {context_SD.shape[-1]} before a reader of width {self.backbone.width}: "
+                "read them with the backbone that they were made on"
+            )
+        start = torch.tensor([self.backbone.end_token], device=self.backbone.device)  # begins a document
+        parts = [self.backbone.embed(start), self.embedded(question.before), context_SD, self.embedded(question.after)]
+        return torch.cat([part.to(self.backbone.device, self.backbone.dtype) for part in parts])
+
+    def _forward(self, embeds_BSD: torch.Tensor, mask_BS: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """States [B, S, D] of the new positions; the mask covers what the cache holds, too."""
+        places_BS = (mask_BS.long().cumsum(-1) - 1).clamp_min(0)[:, -embeds_BSD.shape[1] :]
+        return self.backbone.body(
+            inputs_embeds=embeds_BSD,
+            attention_mask=mask_BS,
+            position_ids=places_BS,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def _greedy(self, state_BD: torch.Tensor, mask_BS: torch.Tensor, cache: DynamicCache) -> list[str]:
+        tokens: list[torch.Tensor] = []
+        for _ in range(MOST_TOKENS):
+            tokens.append(self.backbone.head(state_BD).argmax(-1))
+            mask_BS = _grown(mask_BS, 1)
+            state_BD = self._forward(self.backbone.embed(tokens[-1])[:, None], mask_BS, cache)[:, -1]
+        return [self._said(row) for row in torch.stack(tokens, dim=1).tolist()]
+
+    def _said(self, ids: list[int]) -> str:
+        """Up to the end of the text, or of the first line that says anything."""
+        end = self.backbone.end_token
+        text = self.backbone.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+        return text.strip().partition("\n")[0].strip()
+
+    def _nats(
+        self, last_BD: torch.Tensor, mask_BS: torch.Tensor, cache: DynamicCache, references: Sequence[list[int]]
+    ) -> list[float]:
+        """Summed over each reference's tokens, the prompt given."""
+        longest = max(map(len, references))
+        ids_BA = torch.tensor([ids + [0] * (longest - len(ids)) for ids in references], device=last_BD.device)
+        states_BAD = last_BD[:, None]
+        if longest > 1:
+            more = self._forward(self.backbone.embed(ids_BA[:, :-1]), _grown(mask_BS, longest - 1), cache)
+            states_BAD = torch.cat([states_BAD, more], dim=1)
+        logits_BVA = self.backbone.head(states_BAD).float().transpose(1, 2)
+        nats_BA = torch.nn.functional.cross_entropy(logits_BVA, ids_BA, reduction="none")
+        return [float(row[: len(ids)].sum()) for row, ids in zip(nats_BA, references, strict=True)]
+
+
+def _grown(mask_BS: torch.Tensor, by: int) -> torch.Tensor:
+    return torch.nn.functional.pad(mask_BS, (0, by), value=1)
+
+
+def _left_padded(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings [B, S, D] and which of them are real [B, S]."""
+    longest = max(map(len, prompts))
+    padded = [torch.nn.functional.pad(each, (0, 0, longest - len(each), 0)) for each in prompts]
+    mask_BS = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in prompts])
+    return torch.stack(padded), mask_BS.to(padded[0].device)

@@ -1,0 +1,1 @@
+"""What systems are put to: one file a task."""
