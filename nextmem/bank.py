@@ -299,7 +299,7 @@ class Bank:
         return self._table
 
 
-def _ids(ids: Sequence[str]) -> list[str]:
-    if isinstance(ids, str):
-        raise TypeError("give a list of ids, not one id")
-    return list(ids)
+def _ids(chunk_ids: Sequence[str]) -> list[str]:
+    if isinstance(chunk_ids, str):
+        raise TypeError("give a list of chunk ids, not one id")
+    return list(chunk_ids)
