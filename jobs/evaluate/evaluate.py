@@ -27,6 +27,7 @@ from model.weights import find_weights
 RESULTS, BANKS = "results.json", "banks"
 READER = answer.READER
 MODULES = dict(zip(TASKS, (reconstruct, retrieve, answer, noise, length, segments, rate), strict=True))
+READ = {"reconstruct", "answer"}  # the reader by itself has figures too, that others are compared with
 ONE_OF = {"retrieve"}  # needs one of its abilities, where others need all
 FIRST_ROWS = {"length", "segments"}  # of an encoder: rows that start from another's latents have nothing new to say
 
@@ -61,8 +62,6 @@ class Evaluation:
 
     request: EvaluateRequest
     work: Work
-    cut: Cut
-    judge: Judge | None
     figures: Figures = field(default_factory=Figures)
     absent: list[dict] = field(default_factory=list)
     faults: list[dict] = field(default_factory=list)
@@ -88,19 +87,10 @@ class Evaluation:
             self.lacks(cell.task, name, cell.data.name, metric, why)
 
     def _measure(self, cell: Cell) -> Outcome:
-        module, work, data, system = MODULES[cell.task], self.work, cell.data, cell.system
-        if cell.task == "answer":
-            more = (self.request.prompt, self.judge)
-            return (
-                answer.measure_reader(work, data, *more)
-                if system is None
-                else answer.measure(work, system, data, *more)
-            )
-        if system is None:
-            return reconstruct.measure_reader(work, data)
-        if cell.task in ("length", "segments"):
-            return module.measure(work, system, data, self.cut)
-        return module.measure(work, system, data)
+        module = MODULES[cell.task]
+        if cell.system is None:
+            return module.measure_reader(self.work, cell.data)
+        return module.measure(self.work, cell.system, cell.data)
 
 
 def run_evaluate(
@@ -122,11 +112,7 @@ def run_evaluate(
         out.mkdir(parents=True, exist_ok=True)
     kept = Kept(None if out is None else out / FILE)
     try:
-        cut = _cut(request, systems)
-        judge = Judge(*request.judge, kept) if request.judge else None
-        run = Evaluation(
-            request, Work(kept, partial(_reader, request), banks=None if out is None else out / BANKS), cut, judge
-        )
+        run = Evaluation(request, _work(request, systems, kept, out))
         for name, why in broken:
             run.fails(None, name, None, why)
         sets = list(_load(run, files, say))
@@ -144,6 +130,17 @@ def run_evaluate(
     return results
 
 
+def _work(request: EvaluateRequest, systems: Sequence[System], kept: Kept, out: Path | None) -> Work:
+    return Work(
+        kept,
+        partial(_reader, request),
+        cut=_cut(request, systems),
+        prompt=request.prompt,
+        judge=Judge(*request.judge, kept) if request.judge else None,
+        banks=None if out is None else out / BANKS,
+    )
+
+
 def _cut(request: EvaluateRequest, systems: Sequence[System]) -> Cut:
     """To the tokens that were asked for, or to the smallest chunk of a codec among the systems: texts are the same."""
     most = min([request.tokens, *(int(str(s.about["chunk_tokens"])) for s in systems if "chunk_tokens" in s.about)])
@@ -155,7 +152,7 @@ def _load(run: Evaluation, files: dict[str, list[Path]], say: Callable[[str], ob
     request, sets = run.request, []
     for name, some in files.items():
         try:
-            sets.append(load_set(name, some, run.cut, request.limit, seed=request.seed))
+            sets.append(load_set(name, some, run.work.cut, request.limit, seed=request.seed))
         except (Refusal, OSError) as error:
             run.fails(None, None, name, error)
             continue
@@ -189,7 +186,7 @@ def _cells(run: Evaluation, systems: Sequence[System], sets: Sequence[EvalSet]) 
             if not getattr(data, module.HAS):
                 run.lacks(task, None, data.name, None, f"{data.name} has no {WORDS[module.HAS]}")
                 continue
-            if task in ("reconstruct", "answer") and able:
+            if task in READ and able:
                 yield Cell(task, data, None)
             yield from (Cell(task, data, system) for system in able)
 

@@ -14,8 +14,10 @@ from statistics import fmean
 
 import numpy as np
 
+from jobs.evaluate.judge import Judge
 from jobs.evaluate.kept import Kept, Record, key_of
-from jobs.evaluate.reader import Reader
+from jobs.evaluate.reader import Prompt, Reader
+from jobs.evaluate.sets import Cut
 from jobs.evaluate.system import Answer, Memory, Question, System
 
 READ_AT_ONCE = 16  # prompts
@@ -42,6 +44,9 @@ class Work:
     kept: Kept
     open_reader: Callable[[], Reader]
     on_batch: Callable[[str, int, int], object] = lambda what, done, of: None
+    cut: Cut | None = None  # how texts are cut
+    prompt: Prompt = field(default_factory=Prompt)  # of answering
+    judge: Judge | None = None
     banks: Path | None = None  # where banks of large corpora go; None: nowhere, all is embedded in this process
     costs: dict[str, Costs] = field(default_factory=dict)
     _reader: Reader | None = None

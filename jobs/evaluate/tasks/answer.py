@@ -25,10 +25,10 @@ HAS = "asked"
 READER = "reader"  # whom `text` and `nothing` belong to
 
 
-def measure(work: Work, system: System, data: EvalSet, prompt: Prompt, judge: Judge | None = None) -> Outcome:
+def measure(work: Work, system: System, data: EvalSet) -> Outcome:
     """From what the system's memories give: recalled and decoded text, latents, the latents of another text."""
     texts = [each.text for each in data.asked]
-    questions = _questions(data.asked, prompt)
+    questions = _questions(data.asked, work.prompt)
     memories = work.memories(system, texts)
     said: dict[str, list[Answer]] = {}
     if "recall" in system.can:
@@ -40,17 +40,17 @@ def measure(work: Work, system: System, data: EvalSet, prompt: Prompt, judge: Ju
         others = [*range(1, len(texts)), 0]
         foreign = [memories[i] for i in others]
         said["foreign"] = work.answers(system, foreign, questions, [texts[i] for i in others])
-    return _outcome(system.name, data, said, judge)
+    return _outcome(system.name, data, said, work.judge)
 
 
-def measure_reader(work: Work, data: EvalSet, prompt: Prompt, judge: Judge | None = None) -> Outcome:
+def measure_reader(work: Work, data: EvalSet) -> Outcome:
     """From the text itself, and from nothing: what every system is measured between."""
-    questions = _questions(data.asked, prompt)
+    questions = _questions(data.asked, work.prompt)
     said = {
         "text": work.read([each.text for each in data.asked], questions),
         "nothing": work.read([""] * len(data.asked), questions),
     }
-    return _outcome(READER, data, said, judge)
+    return _outcome(READER, data, said, work.judge)
 
 
 def _questions(asked: Sequence[Asked], prompt: Prompt) -> list[Question]:

@@ -17,7 +17,8 @@ HAS = "texts"
 LENGTHS = (16, 32, 64, 128, 192, 256, 384, 512)  # tokens
 
 
-def measure(work: Work, system: System, data: EvalSet, cut: Cut) -> Outcome:
+def measure(work: Work, system: System, data: EvalSet) -> Outcome:
+    cut = work.cut
     long = joined(data, cut, LENGTHS[-1])
     measured: list[Measured] = []
     for tokens in LENGTHS:

@@ -39,9 +39,9 @@ class Swap:
     centre: float
 
 
-def measure(work: Work, system: System, data: EvalSet, cut: Cut) -> Outcome:
+def measure(work: Work, system: System, data: EvalSet) -> Outcome:
     """Shares of swaps whose most moved latent is the expected one, or its neighbour; and the heat map."""
-    swaps = swapped(data.texts, cut)
+    swaps = swapped(data.texts, work.cut)
     if not swaps:
         return Outcome([], [], absent=[("segments", f"no text has {SENTENCES} sentences with names or numbers")])
     before = work.memories(system, [swap.text for swap in swaps])

@@ -53,7 +53,7 @@ def test_the_same_texts_give_the_same_swaps(cut):
 
 
 def test_latents_that_hold_the_text_piece_by_piece_show_a_diagonal(cut):
-    outcome = measure(Work(Kept(None), lambda: None), Pieces(), EvalSet("mixed", texts=TEXTS), cut)
+    outcome = measure(Work(Kept(None), lambda: None, cut=cut), Pieces(), EvalSet("mixed", texts=TEXTS))
     (heat,) = outcome.heats
     values = {each.metric: np.mean(each.values) for each in outcome.measured}
     assert heat.within1 == values["within1"] > 0.6 and heat.within2 == values["within2"] > 0.9
@@ -64,5 +64,5 @@ def test_latents_that_hold_the_text_piece_by_piece_show_a_diagonal(cut):
 
 def test_texts_without_names_have_no_swaps(cut):
     data = EvalSet("mixed", texts=(Text("a", "the sea is calm. the sky is grey. nobody sails."),))
-    outcome = measure(Work(Kept(None), lambda: None), Pieces(), data, cut)
+    outcome = measure(Work(Kept(None), lambda: None, cut=cut), Pieces(), data)
     assert outcome.measured == [] and "3 sentences" in outcome.absent[0][1]
