@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from model.refusal import Refusal
     from nextmem.bank import Bank, open
     from nextmem.codec import Codec, Memory
+    from nextmem.converting import convert
     from nextmem.encoding import encode
     from nextmem.hits import Hit
     from nextmem.latents import Latents
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     from pipeline.bank.verify import Verdict
 
 __all__ = [
-    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "encode",
-    "open", "train",
+    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "convert",
+    "encode", "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "model.refusal": ("Refusal",),
     "nextmem.bank": ("Bank", "open"),
     "nextmem.codec": ("Codec", "Memory"),
+    "nextmem.converting": ("convert",),
     "nextmem.encoding": ("encode",),
     "nextmem.hits": ("Hit",),
     "nextmem.latents": ("Latents",),

@@ -32,6 +32,7 @@ from pipeline.bank.verify import Verdict, verify
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
     from nextmem.codec import Codec
+    from pipeline.bank.build_index import Indexed
     from pipeline.bank.recall import Recalled
     from pipeline.bank.refine_bank import RefinedRows
 
@@ -232,6 +233,15 @@ class Bank:
         hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
         with self._lock:
             return tend(self._open(), now=now, dry_run=dry_run, **hours)
+
+    def index(self, *, recall: float = 0.95, on_progress: Told = lambda done, of: None) -> Indexed:
+        """Build an index of this version's embeddings beside the table; searches use it while it fits the bank.
+
+        `recall`: the share of the ten nearest that a search is to find. Needs FAISS (`pip install 'nextmem[index]'`).
+        """
+        from pipeline.bank.build_index import build_index
+
+        return build_index(self._open(), recall=recall, on_progress=on_progress)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
