@@ -76,7 +76,7 @@ def build_index(bank: Bank, *, recall: float = 0.95, on_progress: Told = lambda 
 
 def _build(bank: Bank, rows: int, recall: float, draft: Path, tell: Told) -> About:
     library, width = faiss(), bank.identity.embedding_width
-    lists = 1 if rows < FEW else round(4 * math.sqrt(rows))
+    lists = 1 if rows < FEW else min(round(4 * math.sqrt(rows)), rows // LISTED)
     vectors = library.index_factory(width, f"IVF{lists},Flat", library.METRIC_INNER_PRODUCT)
     count = Count(tell, 2 * rows)
     sample_SE = _sampled(bank, rows, min(rows, LISTED * lists), count)
