@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 import tempfile
+
 import numpy as np
 import pyarrow as pa
 
