@@ -36,6 +36,7 @@ from pipeline.bank.verify import Verdict, verify
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
     from nextmem.codec import Codec
+    from pipeline.bank.build_index import Indexed
     from pipeline.bank.recall import Recalled
     from pipeline.bank.refine_bank import RefinedRows
 
@@ -251,6 +252,15 @@ class Bank:
         with self._lock:
             encoded = changing.encode_due(self._open(), self._loaded, dry_run=dry_run)
             return replace(tend(self._open(), now=now, dry_run=dry_run, **hours), encoded=encoded)
+
+    def index(self, *, recall: float = 0.95, on_progress: Told = lambda done, of: None) -> Indexed:
+        """Build an index of this version's embeddings beside the table; searches use it while it fits the bank.
+
+        `recall`: the share of the ten nearest that a search is to find. Needs FAISS (`pip install 'nextmem[index]'`).
+        """
+        from pipeline.bank.build_index import build_index
+
+        return build_index(self._open(), recall=recall, on_progress=on_progress)
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from jobs.stopping import Heed, Stopped
+from nextmem.commands.convert import convert
 from nextmem.commands.dashes import with_hint
 from nextmem.commands.diff import diff
 from nextmem.commands.edit import edit
@@ -20,6 +21,7 @@ from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
 from nextmem.commands.forget import forget
 from nextmem.commands.history import history
+from nextmem.commands.index import index
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
@@ -62,6 +64,8 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         status: "Show who writes to a bank, how far they are, and when they end.",
         verify: "Check that every row is there once and recalls exactly.",
         refine: "Make stored latents carry more of their text.",
+        index: "Build an index, so that searching a large bank is fast.",
+        convert: "Embed a bank's rows anew by a codec's head, in a new bank.",
         tend: "Join small files and remove what dead jobs left.",
     },
     "Make a codec": {

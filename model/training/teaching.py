@@ -76,14 +76,14 @@ def teach(
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
     (passages, latents, width), vocabulary = lesson.latents_PKD.shape, lesson.embed.weight.shape[0]
-    order = random.permutation(passages)
-    kept, held_out = np.split(order, [passages - max(2, round(config.held_out * passages))])
+    queries_of = _grouped(lesson.passage_of_Q, passages)
+    order = random.permutation([passage for passage in range(passages) if len(queries_of[passage])])
+    kept, held_out = np.split(order, [len(order) - max(2, round(config.held_out * len(order)))])
     if len(kept) < 2:
-        raise Refusal(f"{passages} passages are too few to teach a head: some thousand make one")
+        raise Refusal(f"{len(order)} passages with queries are too few to teach a head: some thousand make one")
     head = PoolingHead(width, latents, vocabulary, WIDTH, HEADS)
     optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config.steps))
-    queries_of = _grouped(lesson.passage_of_Q, passages)
     for step in range(config.steps):
         chosen = random.choice(kept, min(config.batch_size, len(kept)), replace=False)
         loss = _loss(head, lesson, chosen, _one_each(queries_of, chosen, random), config, random)
@@ -101,16 +101,15 @@ def teach(
 @torch.inference_mode()
 def look(head: PoolingHead, lesson: Lesson, among: np.ndarray, queries_of: list[np.ndarray]) -> Looked:
     """The first query of each of these passages, among them."""
-    with_query = np.array([p for p in among if len(queries_of[p])])
-    asked = np.array([queries_of[p][0] for p in with_query])
-    passages_PE, queries_PE = _passages(head, lesson, with_query), _queries(head, lesson, asked)
-    taught_PE, asked_PE = lesson.passages_PE[with_query], lesson.queries_QE[asked]
+    asked = np.array([queries_of[passage][0] for passage in among])
+    passages_PE, queries_PE = _passages(head, lesson, among), _queries(head, lesson, asked)
+    taught_PE, asked_PE = lesson.passages_PE[among], lesson.queries_QE[asked]
     return Looked(
         passage_cosine=(passages_PE * taught_PE).sum(-1).mean().item(),
         query_cosine=(queries_PE * asked_PE).sum(-1).mean().item(),
         found_first=_found_first(queries_PE, passages_PE),
         teacher_found_first=_found_first(asked_PE, taught_PE),
-        passages=len(with_query),
+        passages=len(among),
     )
 
 

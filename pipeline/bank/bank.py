@@ -32,7 +32,7 @@ from pipeline.bank.unit_file import UnitWriter, unit_of
 from pipeline.schema import ADDED, DOC_HASH, DOC_ID, EDITED_FROM, POSITION, UNIT, metadata_of, row_schema
 from pipeline.storage.folder import Folder, folder_hash
 
-REJECTED, PLAN = "_rejected", "_plan"
+REJECTED, PLAN, INDEX = "_rejected", "_plan", "_index"
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from deltalake import ColumnProperties, CommitProperties, WriterProperties
 from pyarrow import fs
 
-from pipeline.bank.bank import PLAN, Bank
+from pipeline.bank.bank import INDEX, PLAN, Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, remove_actions, swap
 from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
 from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, REMEMBERED, unit_of
@@ -111,7 +111,7 @@ def everything_unneeded(bank: Bank) -> Unneeded:
     """
     live, left = set(bank.files()), set(_listed(bank, 0, full=False))
     ours = [name for name in bank.folder.names() if OURS.fullmatch(name) and name not in live]
-    plans = bank.folder.names(PLAN, recursive=True)
+    plans = [*bank.folder.names(PLAN, recursive=True), *bank.folder.names(INDEX, recursive=True)]
     return Unneeded(
         orphans=tuple([name for name in ours if name not in left] + _left_behind(bank, 0, beside=plans)),
         superseded=tuple(name for name in ours if name in left),

@@ -140,5 +140,5 @@ def test_nonsense_is_refused():
         HeadConfig(steps=0)
     with pytest.raises(ValueError, match="held_out is above 0"):
         dataclasses.replace(HeadConfig(), held_out=1.0)
-    with pytest.raises(ValueError, match="2 passages are too few"):
+    with pytest.raises(ValueError, match="2 passages with queries are too few"):
         teach(lesson(passages=2), HeadConfig(steps=1))
