@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from banks import held
+from killed import GEESE
 from works import ARTICLES, Works, jsonl
 
 from model.refusal import Refusal
@@ -30,9 +28,6 @@ from pipeline.change.given import Columns, documents_given, documents_of_files
 from pipeline.change.remember import remember
 
 OF_A_WRITER = {schema.UNIT, schema.SOURCE, schema.ENCODED_AT}  # columns that say who wrote a row, from what, and when
-KILLED = Path(__file__).with_name("killed.py")
-MOMENTS = ("seen", "rows written", "committed")  # of killed.py, in its order
-GEESE = "Geese fly south in a wedge before the first frost."
 
 
 @pytest.fixture
@@ -179,26 +174,6 @@ def test_an_encode_that_was_planned_before_and_commits_after_doubles_nothing(wor
     assert held(job.bank).keys() == {*ARTICLES, "geese"}
     assert text(job.bank, codec, "tokyo") == ARTICLES["tokyo"] and text(job.bank, codec, "geese") == GEESE
     assert first_problems(job.bank) == [] and job.bank.count() == sum(held(job.bank).values())
-
-
-def test_a_writer_that_is_killed_has_done_all_or_nothing_and_the_same_call_goes_on(
-    bank, add, tiny_codec_folder, tmp_path
-):
-    before = held(bank)
-    copies = {moment: str(shutil.copytree(bank.folder.uri, tmp_path / moment)) for moment in MOMENTS}
-    killed = subprocess.run(
-        [sys.executable, KILLED, tiny_codec_folder, GEESE, *copies.values()],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert killed.stdout.split() == ["-9"] * len(MOMENTS), killed.stderr
-    for moment, uri in copies.items():
-        committed = moment == "committed"
-        assert held(Bank.open(uri)) == before | ({"geese": 2} if committed else {}), moment
-        done = add(Bank.open(uri), GEESE, doc_id="geese")
-        assert (done.new, done.held) == ((0, 1) if committed else (1, 0)), moment
-        assert held(Bank.open(uri)) == before | {"geese": 2} and first_problems(Bank.open(uri)) == []
 
 
 def test_what_was_forgotten_comes_back_by_being_remembered_and_stays(bank, add):
