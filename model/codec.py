@@ -129,14 +129,6 @@ class Codec:
         ]
 
     @torch.inference_mode()
-    def verify(
-        self, stored: Sequence[Memory | StoredMemory], chunks: Sequence[np.ndarray]
-    ) -> list[tuple[float, bytes]]:
-        """(fidelity, patch) of stored latents where they are to stand for these chunks, whatever they were made of."""
-        ids_BL, _ = self.pad(chunks)
-        return self._verify(*self._stored(stored), ids_BL, chunks)
-
-    @torch.inference_mode()
     def read(self, latents_BKD: torch.Tensor, ids_BL: torch.Tensor) -> Reading:
         """What the decoder makes of known token ids after these latents, the text before each position given."""
         return self._read(self.prefix(latents_BKD), ids_BL)
@@ -158,11 +150,8 @@ class Codec:
             raise ValueError(
                 f"chunks of {sorted(set(lengths.tolist()))} tokens; wanted 1 to {self.config.chunk_tokens}"
             )
-        ids_BL = np.zeros((len(chunks), lengths.max()), dtype=np.int64)
-        for row, chunk in zip(ids_BL, chunks, strict=True):
-            row[: len(chunk)] = chunk
-        device = self.backbone.device
-        return torch.from_numpy(ids_BL).to(device), torch.from_numpy(lengths).to(device)
+        ids_BL, lengths_B = padded(chunks)
+        return ids_BL.to(self.backbone.device), lengths_B.to(self.backbone.device)
 
     def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """NF4 codes and scales of standardised latents (model/nf4.py). NotFiniteError."""

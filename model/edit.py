@@ -43,7 +43,7 @@ def edited(
     if method == ENCODE:
         return codec.memorise(chunks)
     if method == PATCH:
-        verified = codec.verify(memories, chunks)
+        verified = codec.verify(codec.stored_latents(memories), chunks)
         return [replace(m, fidelity=f, patch=p, refining=None) for m, (f, p) in zip(memories, verified, strict=True)]
     refined = codec.refine(codec.stored_latents(memories), chunks, RefineConfig(steps))
     return codec.keep(codec.encode(*codec.pad(chunks)), chunks, refined=refined)
