@@ -260,14 +260,10 @@ class Codec:
 
     def stored_latents(self, rows: Sequence[Memory | StoredMemory]) -> torch.Tensor:
         """float32 [B, K, D], as recall reads them."""
-        return self.dequantise(*self._stored(rows))
-
-    def _stored(self, rows: Sequence[Memory | StoredMemory]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes uint8 [B, K * D / 2] and scales float16 [B, K * D / 64], on the backbone's device."""
         codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
         scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
         device = self.backbone.device
-        return torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device)
+        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         longest = max(len(f) for f in forced)

@@ -49,6 +49,8 @@ _HASHES = [
 ]
 _STEMS = pa.field(STEMS, pa.binary())  # pipeline/stems.py, with --keep-words: hashed stems of the text, and counts
 
+_EDITED_FROM = pa.field(EDITED_FROM, pa.string())  # doc_hash before the document's first edit or update; null: none
+
 
 def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
     """What the CPU stage hands to the encoder: one row a chunk, plus the user's own columns."""
@@ -56,7 +58,7 @@ def chunk_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
         pa.field(LOSSY, pa.bool_(), nullable=False),  # decoding the ids does not give the text back
         pa.field(TOKEN_IDS, pa.list_(pa.int32()), nullable=False),
     ]
-    return pa.schema([*_WHERE, *_HASHES, _STEMS, *tokens, *metadata])
+    return pa.schema([*_WHERE, *_HASHES, _STEMS, _EDITED_FROM, *tokens, *metadata])
 
 
 def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
@@ -75,7 +77,7 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
             pa.field(REFINE_STEPS, pa.int32()),  # optimizer steps on its latents; null where none were asked for
             _STEMS,
             pa.field(EDITED, pa.string()),  # how its text was changed last (model/edit.py); null where it never was
-            pa.field(EDITED_FROM, pa.string()),  # doc_hash before the first edit or update of the document; null: none
+            _EDITED_FROM,
             *metadata,
         ]
     )

@@ -219,13 +219,14 @@ class Bank:
         """(doc_id, doc_hash) of every document held, streaming. Files of the units `but_of` are left unread.
 
         A rerun knows what its finished units hold; on an object store each of their files would cost it requests.
-        `before_edits`: of an edited or updated document the hash before that, which is what its corpus has.
+        `before_edits`: an edited or updated document comes again with the hash before that, which its corpus has.
         """
         edited = [EDITED_FROM] if before_edits and EDITED_FROM in self.schema.names else []
         first = pc.field(POSITION) == 0
         for batch in self.rows([DOC_ID, DOC_HASH, *edited], first, batch_rows=65_536, but_of=but_of):
-            hashes = pc.coalesce(batch.column(2), batch.column(1)) if edited else batch.column(1)
-            yield from zip(batch.column(0).to_pylist(), hashes.to_pylist(), strict=True)
+            doc_ids, *hashes = (column.to_pylist() for column in batch.columns)
+            for each in hashes:
+                yield from ((doc_id, found) for doc_id, found in zip(doc_ids, each, strict=True) if found)
 
     def rows(
         self,

@@ -8,7 +8,7 @@ the same call again does the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -116,26 +116,17 @@ def _rows(
     codec: Codec, bank: Bank, new: Sequence[Document], changed: Sequence[Document], held: dict[str, _Held]
 ) -> pa.Table:
     """Memory rows. A document that is replaced still counts as its unit's, and stands for the text it had at first."""
-    merged = [Document(d.doc_id, d.text, d.doc_hash, d.source, held[d.doc_id].metadata | d.metadata) for d in changed]
-    rows = _memorised(codec, bank, [*new, *merged])
-    if not changed:
-        return rows
+    rows = _memorised(codec, bank, [*new, *(_merged(document, held[document.doc_id]) for document in changed)])
     units = [held[doc_id].unit if doc_id in held else REMEMBERED for doc_id in rows[schema.DOC_ID].to_pylist()]
-    before = [
-        _before(held[doc_id], doc_hash) if doc_id in held else None
-        for doc_id, doc_hash in zip(*(rows[name].to_pylist() for name in (schema.DOC_ID, schema.DOC_HASH)), strict=True)
-    ]
-    for name, values in ((schema.UNIT, units), (schema.EDITED_FROM, before)):
-        rows = rows.set_column(
-            rows.schema.get_field_index(name), rows.schema.field(name), pa.array(values, pa.string())
-        )
-    return rows
+    place = rows.schema.get_field_index(schema.UNIT)
+    return rows.set_column(place, rows.schema.field(place), pa.array(units, pa.string()))
 
 
-def _before(held: _Held, doc_hash: str) -> str | None:
-    """What a corpus has in place of the text with this hash."""
+def _merged(document: Document, held: _Held) -> Document:
+    """With the columns that are not given, and with what its corpus has in place of its text."""
     first = held.edited_from or held.doc_hash
-    return None if first == doc_hash else first
+    edited_from = None if first == document.doc_hash else first
+    return replace(document, metadata=held.metadata | document.metadata, edited_from=edited_from)
 
 
 def _memorised(codec: Codec, bank: Bank, documents: Sequence[Document]) -> pa.Table:

@@ -49,6 +49,7 @@ class Document:
     doc_hash: str  # 32 hex digits, of the text
     source: str  # `articles.jsonl:17` (lines count from 1), `part-0.parquet:1234` (rows count from 0), `notes/a.txt`
     metadata: dict[str, Any] = field(default_factory=dict)  # one value a metadata column, None where there is none
+    edited_from: str | None = None  # hash of the text that its corpus has, where it stands for that one
 
 
 @dataclass(frozen=True, slots=True)

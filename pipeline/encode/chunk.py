@@ -43,6 +43,7 @@ def chunk_documents(
                 schema.LOSSY: chunk.lossy,
                 schema.DOC_HASH: document.doc_hash,
                 schema.STEMS: _stems(document.text, chunk) if keep_words else None,
+                schema.EDITED_FROM: document.edited_from,
                 schema.TOKEN_IDS: chunk.token_ids,
                 **{field.name: document.metadata.get(field.name) for field in metadata},
             }

@@ -34,6 +34,7 @@ class RecallWork:
         self.bank = open_bank(options.source)
         self.codec = load_bank_codec(self.bank)
         self.reader = ReadWork(options, self.documents)
+        self._edited = [name for name in (schema.EDITED_FROM,) if name in self.bank.schema.names]
 
     def encode(self, unit: Unit) -> Outcome:
         """As EncodeWork's, of a unit of pipeline/encode/bank_corpus.py."""
@@ -51,7 +52,7 @@ class RecallWork:
 
     def documents(self, unit: Unit, columns: ColumnRoles) -> Iterator[Document | Rejected]:
         """The unit's documents, without those that the new bank holds. Raises ChangedInputError for another's rows."""
-        wanted = [*COLUMNS, schema.SOURCE, schema.DOC_HASH, *columns.metadata]
+        wanted = [*COLUMNS, schema.SOURCE, schema.DOC_HASH, *self._edited, *columns.metadata]
         rows = pa.concat_tables([self._rows(span, wanted) for span in unit.spans])
         found = dict(zip(*rows.select([schema.DOC_ID, schema.DOC_HASH]).to_pydict().values(), strict=True))
         if unit_id_of(list(found), list(found.values()), []) != unit.unit_id:
@@ -61,7 +62,8 @@ class RecallWork:
 
     def _recalled(self, rows: pa.Table, columns: ColumnRoles) -> Iterator[Document | Rejected]:
         """Each document of the rows, which stand in order."""
-        about = rows.select([schema.DOC_ID, schema.DOC_HASH, schema.SOURCE, *columns.metadata]).to_pylist()
+        names = [schema.DOC_ID, schema.DOC_HASH, schema.SOURCE, *self._edited, *columns.metadata]
+        about = rows.select(names).to_pylist()
         chunks: list[Recalled] = []
         for place, chunk in enumerate(recall(rows.to_batches(), self.codec)):
             chunks.append(chunk)
@@ -100,4 +102,5 @@ def _document(chunks: list[Recalled], about: dict, columns: ColumnRoles) -> Docu
     if document_hash(text) != doc_hash:
         reason = f"its {len(chunks)} chunks recall exactly, but together are not the document that was encoded"
         return reject(source, doc_id, reason, text, by=ENCODER)
-    return Document(doc_id, text, doc_hash, source, {name: about[name] for name in columns.metadata})
+    metadata = {name: about[name] for name in columns.metadata}
+    return Document(doc_id, text, doc_hash, source, metadata, about.get(schema.EDITED_FROM))

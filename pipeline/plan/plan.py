@@ -216,7 +216,7 @@ class Work:
         """A finished unit keeps only what was replaced, or lost, or is to be tried again."""
         if self._index is None:
             return planned.unit, 0, 0
-        hashes = self._index.hashes(planned.doc_ids)
+        hashes = self._index.hashes(planned.doc_ids, planned.doc_hashes)
         pairs = list(zip(planned.doc_ids, planned.doc_hashes, strict=True))
         again = self._again.get(planned.unit.unit_id) if done else None
         rejected = again.doc_ids if again else frozenset()

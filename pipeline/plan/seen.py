@@ -44,22 +44,28 @@ class SeenIndex:
 
 
 class HeldIndex:
-    """The documents a bank holds, by id."""
+    """The documents a bank holds, by id. One that was edited has two hashes: its own, and its corpus's."""
 
     def __init__(self, held: Iterable[tuple[str, str]]):
         """`held` gives (doc_id, doc_hash), as often as it likes; it is streamed."""
-        self._db = temporary_index("CREATE TABLE held (doc_id TEXT PRIMARY KEY, doc_hash BLOB) WITHOUT ROWID")
+        self._db = temporary_index(
+            "CREATE TABLE held (doc_id TEXT, doc_hash BLOB, PRIMARY KEY (doc_id, doc_hash)) WITHOUT ROWID"
+        )
         rows = ((doc_id, bytes.fromhex(doc_hash)) for doc_id, doc_hash in held)
         with full_disk():
             while batch := list(islice(rows, BATCH)):
                 self._db.executemany("INSERT OR IGNORE INTO held VALUES (?, ?)", batch)
             self.is_empty = self._db.execute("SELECT 1 FROM held LIMIT 1").fetchone() is None
 
-    def hashes(self, doc_ids: list[str]) -> dict[str, bytes]:
-        """The held ones among the ids, with their hashes."""
+    def hashes(self, doc_ids: list[str], wanted: list[bytes]) -> dict[str, bytes]:
+        """The held ones among the ids, each with the hash that is wanted of it, where it has that, or else another."""
+        best = dict(zip(doc_ids, wanted, strict=True))
         found: dict[str, bytes] = {}
         for start in range(0, len(doc_ids), ASKED_AT_ONCE):
             asked = doc_ids[start : start + ASKED_AT_ONCE]
             marks = ",".join("?" * len(asked))
-            found.update(self._db.execute(f"SELECT doc_id, doc_hash FROM held WHERE doc_id IN ({marks})", asked))
+            query = f"SELECT doc_id, doc_hash FROM held WHERE doc_id IN ({marks})"
+            for doc_id, doc_hash in self._db.execute(query, asked):
+                if found.get(doc_id) != best[doc_id]:
+                    found[doc_id] = doc_hash
         return found

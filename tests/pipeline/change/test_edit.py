@@ -179,7 +179,9 @@ def test_an_encode_of_the_same_corpus_neither_undoes_nor_doubles_an_edit(bank, j
     assert (work.counts.units, work.counts.held) == (0, 2)
     grown = _plan(tmp_path, {"trip": TEXT, "carl": OTHER, "new": "A third."}, ["travel", "people", "people"])
     assert (bank_work(grown, bank).counts.documents, bank_work(grown, bank).counts.changed) == (1, 0)
-    edit_everywhere(bank, lambda: codec, "Dora", "Bert")  # as the corpus has it
+    same = {"trip": TEXT.replace("Bert", "Dora"), "carl": "Gone away."}  # the corpus was corrected likewise
+    assert bank_work(_plan(tmp_path, same, ["travel", "people"]), bank).counts.units == 0
+    edit_everywhere(bank, lambda: codec, "Dora", "Bert")  # as the corpus had it
     assert {row[schema.EDITED_FROM] for row in rows(bank)} == {None}
     assert bank_work(grown, bank).counts.changed == 0
 

@@ -25,6 +25,7 @@ from pipeline.bank.problems import first_problems
 from pipeline.bank.recall import COLUMNS, recall
 from pipeline.bank.rejected import rejected
 from pipeline.bank.upkeep import delete
+from pipeline.change.edit import edit_everywhere
 from pipeline.encode import bank_corpus, encode_work
 from pipeline.encode.bank_corpus import plan_bank
 from pipeline.encode.bank_work import bank_work
@@ -93,6 +94,15 @@ def texts(bank):
 
 def metadata(bank):
     return {row[DOC_ID]: (row["year"], row["source"]) for row in pa.table(bank.dataset().to_table()).to_pylist()}
+
+
+def test_an_edited_document_comes_over_as_one_and_no_encode_of_its_corpus_undoes_it(old, migration, codec):
+    edit_everywhere(old.bank, lambda: codec, "quick", "slow!")
+    migration.run()
+    assert texts(migration.bank)["fox"] == ARTICLES["fox"].replace("quick", "slow!")
+    assert migration.work().counts.units == 0
+    carry(migration.bank, old.bank)
+    assert bank_work(old.plan, migration.bank).counts.units == 0
 
 
 def test_every_document_comes_over_with_text_hash_and_metadata(old, migration):
