@@ -85,6 +85,8 @@ def rows(unit_id: str, count: int, *, seed: int = 0) -> pa.Table:
         schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * count,
         schema.REFINE_STEPS: [None] * count,
         schema.STEMS: [None] * count,
+        schema.EDITED: [None] * count,
+        schema.EDITED_FROM: [None] * count,
     }
     table_schema = schema.row_schema()
     return pa.table([pa.array(columns[f.name]).cast(f.type) for f in table_schema], schema=table_schema)

@@ -14,14 +14,16 @@ import torch
 
 from model import nf4
 from model.backbone import Backbone
-from model.config import CodecConfig, RefineConfig, VerifyConfig
+from model.config import MEAN, CodecConfig, RefineConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain
+from model.head import PoolingHead, padded
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.memory import Memory, Recollection, Statistics, StoredMemory
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 from model.refine import Refined, refine
+from model.refusal import Refusal
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -49,13 +51,17 @@ class Codec:
         statistics: Statistics,
         verifying: VerifyConfig | None = None,
         identity: str = "",
+        head: PoolingHead | None = None,
         wrapped: PeftModel | None = None,
         merged: MergedAdapters | None = None,
     ):
+        if (head is None) != (config.pooling == MEAN):
+            raise Refusal(f"pooling={config.pooling}: only `nextmem train --system head` makes a codec with a head")
         self.backbone, self.config, self.identity = backbone, config, identity
         self.verifying = verifying or VerifyConfig.of(backbone.precision)
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
         self.wrapped, self.merged = wrapped, merged
+        self.head = None if head is None else head.to(backbone.device)
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
         self._layers = []
         if wrapped is not None:
@@ -76,6 +82,8 @@ class Codec:
 
     @property
     def embedding_width(self) -> int:
+        if self.head is not None:
+            return self.head.embedding_width
         return self.backbone.width if self._projection_DE is None else self._projection_DE.shape[1]
 
     @torch.inference_mode()
@@ -121,6 +129,11 @@ class Codec:
         ]
 
     @torch.inference_mode()
+    def read(self, latents_BKD: torch.Tensor, ids_BL: torch.Tensor) -> Reading:
+        """What the decoder makes of known token ids after these latents, the text before each position given."""
+        return self._read(self.prefix(latents_BKD), ids_BL)
+
+    @torch.inference_mode()
     def encode(self, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Latents [B, K, D] of right-padded token ids, in the backbone's dtype. NotFiniteError."""
         self._switch("encoder")
@@ -137,11 +150,8 @@ class Codec:
             raise ValueError(
                 f"chunks of {sorted(set(lengths.tolist()))} tokens; wanted 1 to {self.config.chunk_tokens}"
             )
-        ids_BL = np.zeros((len(chunks), lengths.max()), dtype=np.int64)
-        for row, chunk in zip(ids_BL, chunks, strict=True):
-            row[: len(chunk)] = chunk
-        device = self.backbone.device
-        return torch.from_numpy(ids_BL).to(device), torch.from_numpy(lengths).to(device)
+        ids_BL, lengths_B = padded(chunks)
+        return ids_BL.to(self.backbone.device), lengths_B.to(self.backbone.device)
 
     def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """NF4 codes and scales of standardised latents (model/nf4.py). NotFiniteError."""
@@ -160,16 +170,25 @@ class Codec:
         return self._gain(latents_BKD.to(self.backbone.device, self.backbone.dtype))
 
     def embed(self, latents_BKD: torch.Tensor) -> torch.Tensor:
-        """float32 [B, E]: mean of the standardised latents, projected where D is too wide, L2-normalised.
+        """float32 [B, E], of length 1: the head's, or the mean of the standardised latents, projected where D is wide.
 
         NotFiniteError.
         """
-        pooled = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).mean(dim=1)
-        if self._projection_DE is not None:
-            pooled = pooled @ self._projection_DE
-        embedding_BE = torch.nn.functional.normalize(pooled, dim=-1)
+        standardised_BKD = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D)
+        if self.head is not None:
+            embedding_BE = self.head.embed_latents(standardised_BKD)
+        else:
+            pooled_BD = standardised_BKD.mean(dim=1)
+            pooled_BE = pooled_BD if self._projection_DE is None else pooled_BD @ self._projection_DE
+            embedding_BE = torch.nn.functional.normalize(pooled_BE, dim=-1)
         require_finite(embedding_BE, "embeddings are", rows="chunk")
         return embedding_BE
+
+    @torch.inference_mode()
+    def embed_queries(self, queries: Sequence[np.ndarray]) -> torch.Tensor:
+        """float32 [B, E] of token ids, by the head's light side: no forward of the backbone. Needs a head."""
+        ids_BL, lengths_B = (part.to(self.backbone.device) for part in padded(queries))
+        return self.head.embed_tokens(self.backbone.embed(ids_BL), ids_BL, lengths_B)
 
     @torch.inference_mode()
     def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
@@ -239,12 +258,16 @@ class Codec:
             return self.patches.unpack(row.patch)
         return Patch(FORCED, np.empty(0, np.int64), np.empty(0, np.int64))
 
-    def stored_latents(self, rows: Sequence[StoredMemory]) -> torch.Tensor:
+    def stored_latents(self, rows: Sequence[Memory | StoredMemory]) -> torch.Tensor:
         """float32 [B, K, D], as recall reads them."""
+        return self.dequantise(*self._stored(rows))
+
+    def _stored(self, rows: Sequence[Memory | StoredMemory]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes uint8 [B, K * D / 2] and scales float16 [B, K * D / 64], on the backbone's device."""
         codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
         scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
         device = self.backbone.device
-        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+        return torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device)
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         longest = max(len(f) for f in forced)

@@ -23,8 +23,10 @@ from model.codec_folder import FORMAT_VERSION, SETTINGS, TENSORS, TOKENIZER, fil
 from model.config import ADAPTERS, CodecConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain
+from model.head import head_of
 from model.memory import Statistics
 from model.refusal import Refusal, Taken
+from model.tokens import TextTokenizer
 
 
 def save_codec(codec: Codec, folder: str | Path) -> Path:
@@ -32,17 +34,22 @@ def save_codec(codec: Codec, folder: str | Path) -> Path:
 
     ValueError for a codec whose adapters are merged: they are no more to be had.
     """
-    folder = Path(folder)
     if codec.merged is not None:
         raise ValueError("this codec's adapters are merged with its backbone; load it without `verifying` to save it")
+    return write_folder(Path(folder), _tensors(codec), codec.tokenizer, _settings(codec))
+
+
+def write_folder(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: TextTokenizer, settings: dict) -> Path:
+    """A codec folder of its parts; `settings` are all but the tensors' hash. Raises Taken."""
     if folder.exists():
         raise Taken(f"{folder} exists already; name a new folder for the codec")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file(_tensors(codec), temporary / TENSORS)
-        codec.tokenizer.save(temporary / TOKENIZER)
-        (temporary / SETTINGS).write_text(json.dumps(_settings(codec, temporary / TENSORS), indent=2) + "\n")
+        save_file(tensors, temporary / TENSORS)
+        tokenizer.save(temporary / TOKENIZER)
+        settings = settings | {"tensors_sha256": file_hash(temporary / TENSORS)}
+        (temporary / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         os.chmod(temporary, 0o755)
         os.chmod(temporary / TENSORS, 0o644)  # safetensors writes for its user alone
         temporary.rename(folder)
@@ -110,10 +117,10 @@ def require_whole_weights(codec: Codec, folder: str | Path) -> None:
         )
 
 
-def codec_hash(config: CodecConfig, backbone: Backbone, tensors: dict[str, torch.Tensor]) -> str:
-    """32 hex digits over configuration, backbone, tokenizer and the bytes of every tensor."""
+def codec_hash(config: CodecConfig, backbone: str, tokenizer: str, tensors: dict[str, torch.Tensor]) -> str:
+    """32 hex digits over configuration, the fingerprints of backbone and tokenizer, and the bytes of every tensor."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
-    digest.update(f"{FORMAT_VERSION} {backbone.fingerprint} {backbone.tokenizer.fingerprint}".encode())
+    digest.update(f"{FORMAT_VERSION} {backbone} {tokenizer}".encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -146,7 +153,7 @@ def make_codec(
     )
     tensors = _tensors(codec)
     _require_finite(tensors, "the codec's")
-    codec.identity = codec_hash(config, backbone, tensors)
+    codec.identity = codec_hash(config, backbone.fingerprint, backbone.tokenizer.fingerprint, tensors)
     return codec
 
 
@@ -169,7 +176,7 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
         from model.adapters import adapter_tensors
 
         tensors |= {name: _smallest(tensor) for name, tensor in adapter_tensors(codec.wrapped).items()}
-    return tensors
+    return tensors | (codec.head.tensors() if codec.head is not None else {})
 
 
 def _smallest(tensor: torch.Tensor) -> torch.Tensor:
@@ -178,7 +185,7 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
     return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
-def _settings(codec: Codec, tensors: Path) -> dict:
+def _settings(codec: Codec) -> dict:
     weights = codec.backbone.weights
     return {
         "format_version": FORMAT_VERSION,
@@ -189,7 +196,6 @@ def _settings(codec: Codec, tensors: Path) -> dict:
         "tokenizer_fingerprint": codec.tokenizer.fingerprint,
         "hidden_width": codec.backbone.width,
         "embedding_width": codec.embedding_width,
-        "tensors_sha256": file_hash(tensors),
         "config": codec.config.as_dict(),
     }
 
@@ -222,6 +228,7 @@ def _codec(backbone, config, tensors, identity, verifying, *, keep_plain: bool) 
         statistics=statistics,
         verifying=verifying,
         identity=identity,
+        head=head_of(tensors),
         wrapped=wrapped,
         merged=merged,
     )

@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
 QUANTISERS = ("nf4-standardised-64",)
-POOLINGS = ("mean-standardised",)
+POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
 ADAPTERS = ("decoder", "encoder")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from model.refusal import Refusal
     from nextmem.bank import Bank, open
     from nextmem.codec import Codec, Memory
+    from nextmem.converting import convert
     from nextmem.encoding import encode
     from nextmem.evaluating import evaluate
     from nextmem.hits import Hit
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
     from pipeline.bank.verify import Verdict
 
 __all__ = [
-    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "encode",
-    "evaluate", "open", "train",
+    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "convert",
+    "encode", "evaluate", "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "model.refusal": ("Refusal",),
     "nextmem.bank": ("Bank", "open"),
     "nextmem.codec": ("Codec", "Memory"),
+    "nextmem.converting": ("convert",),
     "nextmem.encoding": ("encode",),
     "nextmem.evaluating": ("evaluate",),
     "nextmem.hits": ("Hit",),

@@ -5,6 +5,7 @@ Shapes: N chunks, K latents, D hidden width, E embedding width.
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from jobs.settings import RefineSettings, TendSettings, replaced
 from model.refusal import Refusal
+from nextmem import changing
 from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
+from nextmem.upkeep import index, refine, tend, verify
+from nextmem.versions import diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
 from pipeline.bank.export import Exported, export
@@ -26,23 +29,27 @@ from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
 from pipeline.bank.status import Status, status
-from pipeline.bank.tend import Tended, tend
-from pipeline.bank.verify import Verdict, verify
 
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
     from nextmem.codec import Codec
     from pipeline.bank.recall import Recalled
-    from pipeline.bank.refine_bank import RefinedRows
 
 
-def open(bank: str | os.PathLike[str], *, version: int | None = None, backbone: str | None = None) -> Bank:
-    """The memory bank in a folder or at `s3://bucket/key`, at its newest version or a given one.
+def open(
+    bank: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    time: datetime.datetime | str | None = None,
+    backbone: str | None = None,
+) -> Bank:
+    """The memory bank in a folder or at `s3://bucket/key`, at its newest version, a given one, or as it was at a time.
 
-    `backbone`: a folder with the backbone's weights, where they do not lie in the usual place. Nothing is loaded before
-    it is needed. Raises FileNotFoundError where there is no bank.
+    `time`: a datetime, or ISO 8601 text; UTC where it names no zone. `backbone`: a folder with the backbone's weights,
+    where they do not lie in the usual place. Nothing is loaded before it is needed. Raises FileNotFoundError where
+    there is no bank, or its version was cleaned; ValueError for a version or a time that lies ahead.
     """
-    return Bank(open_bank(os.fspath(bank), version=version), backbone=backbone)
+    return Bank(open_bank(os.fspath(bank), version=version, time=time), backbone=backbone)
 
 
 class Bank:
@@ -175,63 +182,15 @@ class Bank:
         """The jobs that are at work on the bank, or how the last encode ended; when the last commit was."""
         return status(self._open())
 
-    def verify(
-        self,
-        *,
-        sample: int | None = None,
-        weights: bool = False,
-        repair: bool = False,
-        on_progress: Told = lambda done, of: None,
-    ) -> Verdict:
-        """Check counts, hashes and duplicates, and decode all rows or `sample` of them, drawn evenly.
-
-        `weights`: hash the backbone's weight files whole, not in samples. `repair` takes files that cannot be read out
-        of the newest version; the next encode makes their rows again. `on_progress` is told how many rows are decoded,
-        and of how many. The verdict's `whole` says whether nothing is wrong. Raises BusyError where a repair would run
-        beside another job.
-        """
-        with self._lock:
-            if repair:
-                self.reload()
-            return verify(
-                self._open(), self._loaded, sample=sample, weights=weights, repair=repair, on_progress=on_progress
-            )
-
-    def refine(
-        self,
-        steps: int | str = "auto",
-        *,
-        filter: Filter | None = None,
-        on_progress: Told = lambda done, of: None,
-        **settings: object,
-    ) -> RefinedRows:
-        """Make the latents of rows carry more of their text, in the newest version. Recall stays exact.
-
-        `steps`: optimizer steps on each chunk's latents, fewer where they are right before; "auto": until they are.
-        `on_progress` is told how many chunks are refined, and of how many. `settings`: refine_most and refine_batch.
-        The same call again goes on where it stopped. Raises BusyError beside a tend or another refine.
-        """
-        from pipeline.bank.refine_bank import refine_bank
-
-        (chosen,) = replaced(settings, RefineSettings())
-        with self._lock:
-            table = self._open()
-            rows = expression(filter, table.schema)
-            return refine_bank(table, self._loaded, chosen.config(steps), where=rows, on_progress=on_progress)
-
+    verify, refine, tend, index = verify, refine, tend, index  # nextmem/upkeep.py
+    remember = changing.remember
+    remember_files = changing.remember_files
+    update = changing.update
+    edit = changing.edit
+    edit_everywhere = changing.edit_everywhere
     forget = forget  # nextmem/forgetting.py
-
-    def tend(self, *, now: bool = False, dry_run: bool = False, **settings: object) -> Tended:
-        """Join small files, remove what dead jobs and old versions left, checkpoint the log. Rows stay as they are.
-
-        `now`: older versions go at once, and with them all that is left of what was forgotten. `dry_run` says what
-        would be done. `settings`: orphan_hours and version_hours. Raises BusyError while another job is at work on the
-        bank.
-        """
-        (chosen,) = replaced(settings, TendSettings())
-        hours = {"orphan_hours": chosen.orphan_hours, "version_hours": chosen.version_hours}
-        with self._lock:
-            return tend(self._open(), now=now, dry_run=dry_run, **hours)
+    history, diff, restore = history, diff, restore  # nextmem/versions.py
+    merge, migrate = merge, migrate
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""
@@ -280,7 +239,7 @@ class Bank:
         return self._table
 
 
-def _ids(ids: Sequence[str]) -> list[str]:
-    if isinstance(ids, str):
-        raise TypeError("give a list of ids, not one id")
-    return list(ids)
+def _ids(chunk_ids: Sequence[str]) -> list[str]:
+    if isinstance(chunk_ids, str):
+        raise TypeError("give a list of chunk ids, not one id")
+    return list(chunk_ids)

@@ -12,16 +12,25 @@ from collections.abc import Sequence
 import click
 
 from jobs.stopping import Heed, Stopped
+from nextmem.commands.convert import convert
 from nextmem.commands.dashes import with_hint
+from nextmem.commands.diff import diff
+from nextmem.commands.edit import edit
 from nextmem.commands.encode import encode
 from nextmem.commands.evaluate import evaluate
 from nextmem.commands.export import export
 from nextmem.commands.forget import forget
+from nextmem.commands.history import history
+from nextmem.commands.index import index
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
+from nextmem.commands.merge import merge
+from nextmem.commands.migrate import migrate
 from nextmem.commands.recall import recall
 from nextmem.commands.refine import refine
+from nextmem.commands.remember import remember
+from nextmem.commands.restore import restore
 from nextmem.commands.search import search
 from nextmem.commands.status import status
 from nextmem.commands.stop import stop
@@ -42,12 +51,21 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         export: "Write a bank's rows as plain Parquet.",
     },
     "Change a bank": {
+        remember: "Add a text or a few files at once, without Ray.",
+        edit: "Replace words in a chunk, or wherever they stand.",
         forget: "Take documents out for good; no encode brings them back.",
+        history: "List a bank's versions: when, what was done, how many chunks.",
+        diff: "Show which documents two versions do not share.",
+        restore: "Make an older version the newest again.",
+        merge: "Bring other banks' rows into a bank.",
+        migrate: "Encode a bank anew by another codec, from its exact texts.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",
         verify: "Check that every row is there once and recalls exactly.",
         refine: "Make stored latents carry more of their text.",
+        index: "Build an index, so that searching a large bank is fast.",
+        convert: "Embed a bank's rows anew by a codec's head, in a new bank.",
         tend: "Join small files and remove what dead jobs left.",
     },
     "Make a codec": {

@@ -23,6 +23,7 @@ def train(
     minutes: float | None = None,
     change: bool = False,
     export: str | os.PathLike[str] | None = None,
+    system: str | None = None,
     on_progress: Callable[[dict], object] | None = None,
     say: Callable[[str], object] = lambda line: None,
     **settings: object,
@@ -35,16 +36,22 @@ def train(
     `on_progress` is told of each measured step (a row of the run's metrics.jsonl), `say` what else a person may want
     to read. `settings` are those of docs/settings.md, by name.
 
+    `system="head"` teaches an embedding head instead, on the latents of the banks that `data` names (docs/search.md).
+
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
     exist.
     """
     set_variables()
+    given = tuple(os.fspath(path) for path in ((data,) if isinstance(data, str | os.PathLike) else data))
+    if system == "head":
+        from jobs.train.head import HeadRequest, run_head
+
+        return run_head(HeadRequest(os.fspath(run), given, settings), on_progress=on_progress, say=say)
     from jobs.train.train import TrainRequest, run_train
 
-    given = (data,) if isinstance(data, str | os.PathLike) else tuple(data)
     request = TrainRequest(
         run=os.fspath(run),
-        data=tuple(os.fspath(path) for path in given),
+        data=given,
         backbone=backbone,
         stages=stages,
         init=None if init is None else os.fspath(init),

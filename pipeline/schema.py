@@ -23,6 +23,8 @@ FIDELITY = "fidelity"
 PATCH = "patch"
 REFINE_STEPS = "refine_steps"
 STEMS = "stems"
+EDITED = "edited"
+EDITED_FROM = "edited_from"
 TEXT_HASH = "text_hash"
 TEXT = "text"
 DOC_HASH = "doc_hash"
@@ -72,6 +74,8 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
             pa.field(ENCODED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
             pa.field(REFINE_STEPS, pa.int32()),  # optimizer steps on its latents; null where none were asked for
             _STEMS,
+            pa.field(EDITED, pa.string()),  # how its text was changed last (model/edit.py); null where it never was
+            pa.field(EDITED_FROM, pa.string()),  # doc_hash before the first edit or update of the document; null: none
             *metadata,
         ]
     )
@@ -79,7 +83,7 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
 
 RESERVED = frozenset(row_schema().names) | {TOKEN_IDS, LOSSY}
 
-ADDED = (REFINE_STEPS, STEMS)
+ADDED = (REFINE_STEPS, STEMS, EDITED, EDITED_FROM)
 """Columns that banks made before them lack. All nullable: a reader takes them for null."""
 
 INCOMPRESSIBLE = (CODES, SCALES, EMBEDDING)

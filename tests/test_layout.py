@@ -26,6 +26,7 @@ MAY_READ = {  # rooms of one package; what is not named here reads no other room
     "pipeline.plan": {"pipeline", "pipeline.storage", "pipeline.corpus"},
     "pipeline.bank": {"pipeline", "pipeline.storage", "pipeline.corpus"},
     "pipeline.encode": {"pipeline", "pipeline.storage", "pipeline.corpus", "pipeline.plan", "pipeline.bank"},
+    "pipeline.change": {"pipeline", "pipeline.storage", "pipeline.corpus", "pipeline.bank", "pipeline.encode"},
     "jobs.cluster": {"jobs"},
     "jobs.encode": {"jobs", "jobs.cluster"},
     "jobs.train": {"jobs", "jobs.cluster"},

@@ -95,7 +95,7 @@ def _encode(
     on_progress: Callable[[EncodeProgress], object],
 ) -> float:
     """Returns when the first unit began to be encoded: what came before it is start-up."""
-    forecast = Forecast(work.counts.chunks, found_a_guess(work, options))
+    forecast = Forecast(work.counts.chunks, 1.0 if options.source else found_a_guess(work, options))
     began, ledger = None, RemoteLedger()
     patience = Patience(settings.stall_minutes, ledger.under_way)
     watch.started(options)

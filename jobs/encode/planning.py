@@ -19,6 +19,8 @@ from pipeline.bank.bank import PLAN, Bank
 from pipeline.bank.create import require_room
 from pipeline.bank.identity import CodecIdentity, codec_identity
 from pipeline.bank.leave_nothing import leaving_nothing
+from pipeline.bank.opened import open_bank
+from pipeline.encode.bank_corpus import plan_bank
 from pipeline.encode.bank_work import bank_work
 from pipeline.encode.options import EncodeOptions
 from pipeline.plan.plan import Plan, Work, plan_corpus
@@ -66,11 +68,14 @@ def prepare(request: EncodeRequest, uri: str, session: Session) -> Prepared:
 
 def plan_request(request: EncodeRequest, uri: str, codec: str, *, gpus: bool, scratch: str | None = None) -> Plan:
     """The request's corpus as work units; what planning notes lies in the bank, or all in the folder `scratch`."""
+    folder, size = storage.join(uri, PLAN), unit_chunks(request, codec, gpus=gpus)
+    if request.source is not None:
+        return plan_bank(open_bank(request.source), unit_chunks=size, folder=folder, scratch=scratch)
     return plan_corpus(
         [absolute(argument) for argument in request.corpus],
         request.columns,
-        unit_chunks=unit_chunks(request, codec, gpus=gpus),
-        folder=storage.join(uri, PLAN),
+        unit_chunks=size,
+        folder=folder,
         scratch=scratch,
         by_content=request.settings.check == "content",
     )

@@ -50,6 +50,7 @@ class EncodeRequest:
     verify: bool = True
     retry_rejected: bool = False
     refine: RefineConfig | None = None
+    source: str | None = None  # a bank that is encoded anew, in the place of a corpus
 
 
 def codec_folder(request: EncodeRequest, uri: str, *, gpus: bool) -> tuple[str, VerifyConfig]:
@@ -127,6 +128,7 @@ def encode_options(
         codec=codec,
         verifying=verifying,
         columns=columns,
+        source=request.source,
         backbone=_named_backbone(request.backbone),
         keep_text=request.keep_text,
         keep_words=request.keep_words,

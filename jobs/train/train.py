@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jobs.settings import replaced
 from jobs.train.run_folder import RunFolder, RunSettings
 from model.codec_folder import read_settings
-from model.config import CodecConfig
+from model.config import MEAN, CodecConfig
 from model.embedded import EMBEDDED
 from model.refusal import Refusal, Taken, Unavailable
 from model.training.curriculum import Curriculum, TrainConfig
@@ -113,7 +113,7 @@ def _asked(request: TrainRequest, held: RunSettings | None, path: Path) -> RunSe
     init = _absolute(request.init) if request.init else held.init if held else None
     if held is None:
         start = read_settings(init) if init else None
-        codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
+        codec = replace(CodecConfig.from_dict(start["config"]), pooling=MEAN) if start else CodecConfig()  # no head yet
         backbone = request.backbone or (start["backbone"] if start else EMBEDDED)
         held = RunSettings(backbone, (), init, TrainConfig(), codec)
     stages = {"stages": request.stages} if request.stages else {}

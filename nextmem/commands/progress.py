@@ -97,6 +97,11 @@ class TrainBar:
             self.held_out = f"{row['loss']:.3f} ({row['accuracy']:.3f})"
         elif row["event"] == "step":
             self._step(row)
+        elif row["event"] == "head":
+            found, taught = share(row["found_first"]), share(row["teacher_found_first"])
+            tqdm.write(
+                f"step {row['step']}: loss {row['loss']:.3f}, {found} found first ({taught} by the teacher)", sys.stderr
+            )
 
     def _step(self, row: dict) -> None:
         if self.bar is None:

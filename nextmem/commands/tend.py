@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.output import emit, size, table
+from jobs.output import chunks, emit, size, table
 from nextmem.commands.options import as_json_option
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def _rows(t: Tended, settings: TendSettings) -> list[tuple[str, str]]:
     orphans = f"{len(t.orphans):,} files of {size(t.orphan_bytes)}"
     superseded = f"{len(t.superseded):,} files of {size(t.superseded_bytes)}"
     orphan_hours, version_hours = (0, 0) if t.now else (settings.orphan_hours, settings.version_hours)
+    encoded = [("edits", f"{chunks(t.encoded)} that an edit has patched {will}encoded")] if t.encoded else []
     return [
+        *encoded,
         ("files", f"{t.joined:,} small files {will}joined into {into}" if t.joined else "nothing to join"),
         ("orphans", f"{orphans} {will}removed: never committed, {orphan_hours} h old or more"),
         ("superseded", f"{superseded} {will}removed: out of the table for {version_hours} h or more"),

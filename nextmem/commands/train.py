@@ -14,6 +14,7 @@ from nextmem.commands.options import as_json_option, pool_option, say
 @click.option("--data", multiple=True, metavar="PASSAGES", help="Files, folders or globs; Parquet, JSONL, JSONL.gz.")
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--stage", "stages", type=click.Choice(["both", "1", "2"]), help="Default: both.")
+@click.option("--system", type=click.Choice(["head"]), help="An embedding head, on the latents of banks.")
 @click.option("--init", metavar="CODEC", help="Codec folder whose adapters to start from.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--gpus", is_flag=True, help="One GPU a worker, waited for.")
@@ -24,15 +25,15 @@ from nextmem.commands.options import as_json_option, pool_option, say
 @click.option("--change", is_flag=True, help="Go on with other settings than the run folder's.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
-def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minutes, export, change, pairs, as_json):
+def train(
+    run, data, backbone, stages, system, init, workers, gpus, pool, no_ray, minutes, export, change, pairs, as_json
+):
     """Train a codec in the folder RUN; RUN/codec is what `nextmem encode --codec` takes.
 
     `nextmem train RUN` again goes on where it stopped, with any number of workers.
     """
     import nextmem
     from jobs.settings import typed_settings
-    from model.config import CodecConfig
-    from model.training.curriculum import TrainConfig
     from nextmem.commands.progress import TrainBar
 
     if no_ray and workers > 1:
@@ -48,6 +49,7 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
                 data=data,
                 backbone=backbone,
                 stages=stages,
+                system=system,
                 init=init,
                 workers=workers,
                 gpus=gpus,
@@ -58,7 +60,7 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
                 export=export,
                 on_progress=bar,
                 say=say,
-                **typed_settings(pairs, TrainConfig(), CodecConfig()),
+                **typed_settings(pairs, *_configs(system)),
             )
     except KeyboardInterrupt:
         say("\nstopped; `nextmem train` with the same folder goes on from the last checkpoint.")
@@ -67,3 +69,15 @@ def train(run, data, backbone, stages, init, workers, gpus, pool, no_ray, minute
         say(f"the time is up; `nextmem train {run}` goes on.")
     elif not as_json:
         click.echo(codec if export else os.path.join(run, "codec"))
+
+
+def _configs(system: str | None) -> tuple[object, ...]:
+    """What --set may change."""
+    if system == "head":
+        from model.training.teaching import HeadConfig
+
+        return (HeadConfig(),)
+    from model.config import CodecConfig
+    from model.training.curriculum import TrainConfig
+
+    return TrainConfig(), CodecConfig()

@@ -29,10 +29,10 @@ from pipeline.bank.identity import FORMAT_VERSION, PREFIX, CodecIdentity
 from pipeline.bank.leave_nothing import leaving_nothing
 from pipeline.bank.metadata import require_same_columns
 from pipeline.bank.unit_file import UnitWriter, unit_of
-from pipeline.schema import ADDED, DOC_HASH, DOC_ID, POSITION, UNIT, metadata_of, row_schema
+from pipeline.schema import ADDED, DOC_HASH, DOC_ID, EDITED_FROM, POSITION, UNIT, metadata_of, row_schema
 from pipeline.storage.folder import Folder, folder_hash
 
-REJECTED, PLAN = "_rejected", "_plan"
+REJECTED, PLAN, INDEX = "_rejected", "_plan", "_index"
 BATCH_ROWS = 1024  # at D = 4096 a row is 36 KB
 
 
@@ -215,14 +215,17 @@ class Bank:
         """Of the live files, from the log alone."""
         return pc.sum(pa.table(self.table.get_add_actions(flatten=True)).column("size_bytes")).as_py() or 0
 
-    def documents(self, but_of: Set[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    def documents(self, but_of: Set[str] = frozenset(), *, before_edits: bool = False) -> Iterator[tuple[str, str]]:
         """(doc_id, doc_hash) of every document held, streaming. Files of the units `but_of` are left unread.
 
         A rerun knows what its finished units hold; on an object store each of their files would cost it requests.
+        `before_edits`: of an edited or updated document the hash before that, which is what its corpus has.
         """
+        edited = [EDITED_FROM] if before_edits and EDITED_FROM in self.schema.names else []
         first = pc.field(POSITION) == 0
-        for batch in self.rows([DOC_ID, DOC_HASH], first, batch_rows=65_536, but_of=but_of):
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+        for batch in self.rows([DOC_ID, DOC_HASH, *edited], first, batch_rows=65_536, but_of=but_of):
+            hashes = pc.coalesce(batch.column(2), batch.column(1)) if edited else batch.column(1)
+            yield from zip(batch.column(0).to_pylist(), hashes.to_pylist(), strict=True)
 
     def rows(
         self,

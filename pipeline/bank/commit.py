@@ -26,6 +26,7 @@ from pipeline.bank.forgotten import Tombstones, lifting
 from pipeline.bank.replace import arrived_elsewhere, documents_in, tokens_in, without_documents, written_without
 from pipeline.bank.transaction_log import (
     MARK,
+    SUMMARY,
     TROUBLES,
     holds_mark,
     list_transaction,
@@ -113,7 +114,7 @@ def swap(
     bank.arrivals()
     base, mark = bank.version, uuid.uuid4().hex
     properties = CommitProperties(
-        custom_metadata={"nextmem": summary, MARK: mark},
+        custom_metadata={SUMMARY: summary, MARK: mark},
         max_commit_retries=0,  # this is the compare-and-swap
         app_transactions=list(transactions),
     )

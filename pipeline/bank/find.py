@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from model.refusal import Refusal
 from pipeline.bank.bank import Bank
+from pipeline.bank.index import open_index
 from pipeline.bank.search import Hit, Rank, nearest, order
 from pipeline.bank.word_search import nearest_by_words
 
@@ -44,8 +45,17 @@ def find(
     words = nearest_by_words(bank, query, _depth(by, k), filter=filter, say=say) if by != LATENTS else []
     if by == WORDS:
         return words
-    latents = ranked(nearest(bank, embed(query), _depth(by, k), filter=filter))
+    latents = ranked(_by_latents(bank, embed(query), _depth(by, k), filter, say))
     return latents if by == LATENTS else fuse(latents, words)[:k]
+
+
+def _by_latents(
+    bank: Bank, query_E: np.ndarray, k: int, filter: pc.Expression | None, say: Callable[[str], object]
+) -> list[Hit]:
+    """By the bank's index where there is one that fits; with a filter, and without one, every row is read."""
+    index = open_index(bank, say) if filter is None else None
+    found = index.nearest(query_E, k) if index is not None else None
+    return nearest(bank, query_E, k, filter=filter) if found is None else found
 
 
 def ranked(latents: Sequence[Hit]) -> list[Hit]:

@@ -1,9 +1,9 @@
 """Tombstones: which documents a bank was told to forget, so that no later job brings one back.
 
 A list of them is a JSON file `_forgotten/<hash of its content>.json` beside the table, written before the commit that
-takes the rows out, and counts once that commit names it: a list whose writer died says nothing. Lists are in the order
-of the versions that named them. One forgets documents or lifts their tombstones; each names the list before it, so
-that a list which is lost is noticed; one that names none stands for all before it.
+takes the rows out, and counts once that commit names it: a list whose writer died says nothing. A list forgets
+documents or lifts their tombstones. It names the list before it, so one that is lost is noticed; every FOLD-th names
+none and stands for all before it, so whoever wants to know reads a few files however often something was forgotten.
 
 A tombstone is a keyed hash of the document's id and not the id, which is to be gone. The key is the table's own, so
 nobody reads ids off a list or finds one document's in two banks. Who holds the bank and guesses an id can test the
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.bank.bank import Bank
 
 FORGOTTEN, SUFFIX = "_forgotten", ".json"
+FOLD = 64
 Hashes = Mapping[str, Collection[bytes]]  # by their key, 16 bytes each
 
 
@@ -38,6 +40,7 @@ class Tombstones:
     at: dict[str, dict[bytes, int]] = field(default_factory=dict)  # key: {hash of an id: the version that forgot it}
     changed: int = 0  # the version that last changed them
     newest: str | None = None  # name of the list that it brought
+    lists: int = 0  # to be read to know this
 
     def __len__(self) -> int:
         return sum(map(len, self.at.values()))
@@ -55,6 +58,16 @@ class Tombstones:
         """The tombstones that this version brought."""
         return {key: {hashed for hashed, at in ats.items() if at == version} for key, ats in self.at.items()}
 
+    def change(self, hashes: Hashes, version: int | None) -> None:
+        """Count these as forgotten by this version; None: not any more."""
+        for key, changed in hashes.items():
+            ats = self.at.setdefault(key, {})
+            for hashed in changed:
+                if version is None:
+                    ats.pop(hashed, None)
+                else:
+                    ats[hashed] = version
+
     def _at(self, doc_id: str) -> int | None:
         return next((at for key, ats in self.at.items() if (at := ats.get(_hash(key, doc_id))) is not None), None)
 
@@ -64,23 +77,20 @@ def read_tombstones(folder: Folder, table: DeltaTable) -> Tombstones:
     changed = log.forgotten_at(table)
     if not changed:
         return Tombstones()
-    at, last = dict[str, dict[bytes, int]](), None
-    for name, version, said in _standing(folder, table):
-        if said["after"] not in (None, last):
-            break
-        at, last = at if said["after"] else {}, name
-        for key, hashes in said["documents"].items():
-            known = at.setdefault(key, {})
-            for hashed in map(bytes.fromhex, hashes):
-                known.pop(hashed, None)
-                known |= {hashed: version} if said["forgets"] else {}
-    else:
-        if last is not None and version == changed:
-            return Tombstones(at, changed, last)
-    raise Refusal(
-        f"{folder.uri}/{FORGOTTEN} lacks a list that the bank's log names, so documents that were forgotten might come "
-        "back: copy the folder whole from where the bank came from"
-    )
+    try:
+        newest = _newest(folder, table, changed)
+        chain = list(_chain(folder, newest))
+    except FileNotFoundError:
+        raise Refusal(
+            f"{folder.uri}/{FORGOTTEN} lacks a list that the bank's log names, so documents that were forgotten might "
+            "come back: copy the folder whole from where the bank came from"
+        ) from None
+    found = Tombstones({}, changed, newest, len(chain))
+    for said in reversed(chain):
+        for each in said["tombstones"]:
+            hashes = map(bytes.fromhex, each["hashes"])
+            found.change({each["key"]: list(hashes)}, each["version"] if said["forgets"] else None)
+    return found
 
 
 def forgetting(bank: Bank, doc_ids: Collection[str]) -> list[Transaction]:
@@ -110,7 +120,7 @@ def carrying(source: Bank, bank: Bank) -> list[Transaction]:
 
 def folding(bank: Bank) -> list[Transaction]:
     """The same to put one list in the place of all; [] where there is none. They may then be removed."""
-    return _written(bank, bank.forgotten().at, forgets=True, whole=True) if bank.forgotten().newest else []
+    return _written(bank, {}, forgets=True, whole=True) if bank.forgotten().newest else []
 
 
 def files_but_the_newest(bank: Bank) -> list[str]:
@@ -119,24 +129,42 @@ def files_but_the_newest(bank: Bank) -> list[str]:
     return [name for name in bank.folder.names(FORGOTTEN) if name != newest]
 
 
-def _standing(folder: Folder, table: DeltaTable) -> Iterator[tuple[str, int, dict]]:
-    """(name, version, content) of the lists that count, in their order, from the last one that stands for all."""
+def _newest(folder: Folder, table: DeltaTable, version: int) -> str:
+    """The list that this version brought. Raises FileNotFoundError."""
     names = [name.rpartition("/")[2].removesuffix(SUFFIX) for name in folder.names(FORGOTTEN) if name.endswith(SUFFIX)]
-    versions = log.forgotten_lists(folder, table, names)
-    ordered = sorted(versions, key=versions.__getitem__)
-    contents = [json.loads(content) for content in folder.read_all(f"{FORGOTTEN}/{name}{SUFFIX}" for name in ordered)]
-    first = max((place for place, said in enumerate(contents) if said["after"] is None), default=0)
-    for name, said in list(zip(ordered, contents, strict=True))[first:]:
-        yield name, versions[name], said
+    for name, at in log.forgotten_lists(folder, table, names).items():
+        if at == version:
+            return name
+    raise FileNotFoundError(FORGOTTEN)
+
+
+def _chain(folder: Folder, name: str | None) -> Iterator[dict]:
+    """What a list says, then the one before it, back to one that stands for all. Raises FileNotFoundError."""
+    while name is not None:
+        yield (said := json.loads(folder.read(f"{FORGOTTEN}/{name}{SUFFIX}")))
+        name = said["after"]
 
 
 def _written(bank: Bank, hashes: Hashes, *, forgets: bool, whole: bool = False) -> list[Transaction]:
-    documents = {key: sorted(each.hex() for each in found) for key, found in hashes.items()}
-    after, version = None if whole else bank.forgotten().newest, bank.version + 1
-    content = json.dumps({"version": version, "after": after, "forgets": forgets, "documents": documents}).encode()
+    held, version = bank.forgotten(), bank.version + 1
+    whole = whole or held.lists >= FOLD
+    listed = Tombstones({key: dict(ats) for key, ats in held.at.items()} if whole else {})
+    listed.change(hashes, version if forgets or not whole else None)
+    after = None if whole else held.newest
+    said = {"version": version, "after": after, "forgets": forgets or whole, "tombstones": _groups(listed)}
+    content = json.dumps(said).encode()
     name = hashlib.blake2b(content, digest_size=16).hexdigest()
     bank.folder.put(f"{FORGOTTEN}/{name}{SUFFIX}", content)
     return log.forgotten_transactions(name, version)
+
+
+def _groups(tombstones: Tombstones) -> list[dict]:
+    """Hashes of one key and one version together."""
+    found = defaultdict[tuple[str, int], list[str]](list)
+    for key, ats in tombstones.at.items():
+        for hashed, version in ats.items():
+            found[key, version].append(hashed.hex())
+    return [{"key": key, "version": at, "hashes": sorted(hashes)} for (key, at), hashes in sorted(found.items())]
 
 
 def _hash(key: str, doc_id: str) -> bytes:

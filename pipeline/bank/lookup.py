@@ -42,6 +42,12 @@ def by_doc_id(bank: Bank, doc_id: str) -> pa.Table:
     return found.sort_by(POSITION)
 
 
+def require_document(bank: Bank, doc_id: str) -> None:
+    """Raises NotInBank where the bank has no such document."""
+    held = any(batch.num_rows for batch in bank.rows([DOC_ID], pc.field(DOC_ID) == doc_id))
+    require_all(bank, DOC_ID, [doc_id], {doc_id} if held else ())
+
+
 def _rows_where(bank: Bank, column: str, values: list[str]) -> pa.Table:
     wanted = pa.array(values, pa.string())
     pieces = [

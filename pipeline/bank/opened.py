@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.identity import codec_identity, verify_config
+from pipeline.bank.versions import open_version
 from pipeline.storage import storage
 
 if TYPE_CHECKING:
     from model.codec import Codec
 
 
-def open_bank(uri: str, *, version: int | None = None) -> Bank:
-    """The bank at a path or URI. Raises FileNotFoundError."""
-    return Bank.open(storage.absolute(uri), version=version)
+def open_bank(uri: str, *, version: int | None = None, time: datetime | str | None = None) -> Bank:
+    """The bank at a path or URI, at its newest version or at another (pipeline/bank/versions.py).
+
+    Raises FileNotFoundError where there is none, or the version was cleaned.
+    """
+    if version is None and time is None:
+        return Bank.open(storage.absolute(uri))
+    return open_version(storage.absolute(uri), version=version, time=time)
 
 
 def load_bank_codec(bank: Bank, *, backbone: str | None = None) -> Codec:

@@ -36,8 +36,8 @@ class JobRecord:
     """What one job said of itself last. Times are seconds since the epoch; a tend has no units and chunks."""
 
     job: str
-    kind: str  # encode, refine, tend, forget
-    state: str  # planning, starting, encoding, tending, forgetting; at the end one of ENDED
+    kind: str  # encode, refine, tend, forget, remember, edit
+    state: str  # planning, starting, encoding, tending, forgetting, committing; at the end one of ENDED
     host: str
     place: str  # host, boot and process namespace: where `pid` means something
     pid: int

@@ -41,6 +41,11 @@ def rejected(bank: Bank) -> Iterator[Rejected]:
         yield document
 
 
+def list_names(bank: Bank) -> list[str]:
+    """Of the lists that count."""
+    return [name for _, name in _counting(bank)]
+
+
 def to_try_again(bank: Bank) -> dict[str, Again]:
     """What encoders left out, by unit: a mended codec or machine may take it."""
     found: dict[str, Again] = {}

@@ -13,19 +13,24 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipeline.bank.bank import Bank
-from pipeline.bank.unit_file import KEPT, WrittenFile
+from pipeline.bank.unit_file import KEPT, UnitWriter, WrittenFile
 from pipeline.schema import DOC_ID, NUM_TOKENS
 
 
-def without_documents(bank: Bank, doc_ids: Set[str]) -> tuple[list[str], list[WrittenFile]]:
-    """(files that hold rows of these documents, new files with those files' other rows), neither in the log yet."""
+def without_documents(
+    bank: Bank, doc_ids: Set[str], writer: UnitWriter | None = None
+) -> tuple[list[str], list[WrittenFile]]:
+    """(files that hold rows of these documents, new files with those files' other rows), neither in the log yet.
+
+    `writer`: another bank's, for the new files to lie there.
+    """
     removed, kept = [], []
     if doc_ids:
         leaving = is_of(doc_ids)
         for fragment in bank.dataset().get_fragments(leaving):
             if fragment.count_rows(filter=leaving):
                 removed.append(fragment.path)
-                kept.extend(rewritten(bank, fragment, ~leaving))
+                kept.extend(rewritten(bank, fragment, ~leaving, writer=writer))
     return removed, kept
 
 
@@ -64,8 +69,13 @@ def is_of(doc_ids: Set[str]) -> pc.Expression:
 
 
 def rewritten(
-    bank: Bank, fragment: ds.ParquetFileFragment, staying: pc.Expression, label: str = KEPT
+    bank: Bank,
+    fragment: ds.ParquetFileFragment,
+    staying: pc.Expression | None,
+    label: str = KEPT,
+    writer: UnitWriter | None = None,
 ) -> Iterable[WrittenFile]:
-    """A file's rows for which this holds, in new files."""
-    batches = fragment.scanner(schema=bank.schema, filter=staying).to_batches()
-    return bank.writer().write_files(label, (batch for batch in batches if batch.num_rows))
+    """A file's rows for which this holds, in new files of the bank, or of the writer's."""
+    writer = writer or bank.writer()
+    batches = fragment.scanner(schema=writer.schema, filter=staying).to_batches()
+    return writer.write_files(label, (batch for batch in batches if batch.num_rows))

@@ -62,11 +62,10 @@ def nearest_of_each(
 
     Raises NotFiniteError for a row whose embedding is no number: it is near nothing, and would never be found.
     """
-    unit_QE = _checked(bank, np.asarray(queries_QE, np.float64), k)
+    unit_QE = unit_queries(bank, np.asarray(queries_QE, np.float64), k)
     best: list[list[Hit]] = [[] for _ in unit_QE]
     for batch in bank.rows([*PLACE, EMBEDDING], filter, batch_rows=BATCH_ROWS):
-        rows_NE = _matrix(batch.column(EMBEDDING), bank.identity.embedding_width)
-        _require_finite(bank, batch, rows_NE)
+        rows_NE = embeddings(bank, batch)
         scores_QN = unit_QE.astype(np.float32) @ rows_NE.T
         for query, scores_N in enumerate(scores_QN):
             near = _worth_a_look(scores_N, best[query], k)
@@ -79,19 +78,22 @@ def embed_query(codec: Codec, query: str) -> np.ndarray:
     """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
 
     A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
-    near every short chunk of the bank (docs/decisions.md).
+    near every short chunk of the bank (docs/decisions.md). A codec with a head embeds the query's tokens instead.
     """
     limit = codec.config.chunk_tokens
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
         raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
+    if codec.head is not None:
+        return codec.embed_queries([np.concatenate(chunks)])[0].cpu().numpy()
     if len(chunks) == 1:
         times = limit // len(chunks[0])
         chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
     return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
 
 
-def _checked(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
+def unit_queries(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
+    """float64 [Q, E] of length 1. ValueError for another width, a query that points nowhere, and no hits."""
     width = bank.identity.embedding_width
     if queries_QE.ndim != 2 or queries_QE.shape[1] != width:
         found = queries_QE.shape[1:] if queries_QE.ndim > 1 else queries_QE.shape
@@ -106,17 +108,17 @@ def _checked(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
     return queries_QE / norms_Q1
 
 
-def _matrix(column: pa.ListArray, width: int) -> np.ndarray:
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-
-
-def _require_finite(bank: Bank, batch: pa.RecordBatch, rows_NE: np.ndarray) -> None:
+def embeddings(bank: Bank, batch: pa.RecordBatch) -> np.ndarray:
+    """float32 [N, E] of a batch with chunk ids. NotFiniteError names a row whose embedding is no number."""
+    values = batch.column(EMBEDDING).flatten().to_numpy(zero_copy_only=False)
+    rows_NE = values.reshape(-1, bank.identity.embedding_width)
     odd = np.flatnonzero(~np.isfinite(rows_NE).all(axis=1))
     if len(odd):
         chunk_id = batch.column(CHUNK_ID)[odd[0].item()].as_py()
         raise NotFiniteError(
             f"{bank.folder.uri}: the embedding of chunk {chunk_id} is not finite. `nextmem verify` names all such rows."
         )
+    return rows_NE
 
 
 def _worth_a_look(scores_N: np.ndarray, best: list[Hit], k: int) -> np.ndarray:

@@ -38,6 +38,7 @@ class Tended:
     rejected: int  # forgotten documents that left the lists of rejected ones
     now: bool
     dry_run: bool
+    encoded: int = 0  # chunks whose latents were still those of the text before an edit
 
 
 def tend(bank: Bank, *, orphan_hours: int, version_hours: int, now: bool = False, dry_run: bool = False) -> Tended:

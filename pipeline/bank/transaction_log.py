@@ -29,6 +29,7 @@ LOST = "nextmem/lost"
 FORGOTTEN = "nextmem/forgotten"
 NOTED = pa.schema({"appId": pa.string(), "version": pa.int64()})
 MARK = "nextmem.mark"  # of a commit, by which its writer knows it again
+SUMMARY = "nextmem"  # of a commit, what it notes of itself for people
 
 
 def unit_transaction(unit_id: str, documents: int) -> Transaction:
@@ -38,7 +39,7 @@ def unit_transaction(unit_id: str, documents: int) -> Transaction:
 
 def list_transaction(name: str) -> Transaction:
     """The record that a list of rejected documents counts: of all writers of its unit, this one's was committed."""
-    return Transaction(f"rejected/{name}", 1)
+    return Transaction(_list(name), 1)
 
 
 def replacements(table: DeltaTable) -> int:
@@ -46,9 +47,9 @@ def replacements(table: DeltaTable) -> int:
     return table.transaction_version(REPLACED) or 0
 
 
-def replacement_transaction(table: DeltaTable) -> Transaction:
-    """The record of one more, for the commit that makes the next version of this table."""
-    return Transaction(REPLACED, replacements(table) + 1)
+def replacement_transaction(*tables: DeltaTable) -> Transaction:
+    """The record of one more than any of these tables has, for a commit on one of them."""
+    return Transaction(REPLACED, max(map(replacements, tables)) + 1)
 
 
 def losses(table: DeltaTable) -> int:
@@ -56,9 +57,9 @@ def losses(table: DeltaTable) -> int:
     return table.transaction_version(LOST) or 0
 
 
-def loss_transaction(table: DeltaTable) -> Transaction:
-    """The record of one more, for the commit that makes the next version of this table."""
-    return Transaction(LOST, losses(table) + 1)
+def loss_transaction(*tables: DeltaTable) -> Transaction:
+    """The record of one more than any of these tables has, for a commit on one of them."""
+    return Transaction(LOST, max(map(losses, tables)) + 1)
 
 
 def forgotten_at(table: DeltaTable) -> int:
@@ -93,7 +94,7 @@ def finished_units(folder: Folder, table: DeltaTable, unit_ids: list[str]) -> se
 
 def committed_lists(folder: Folder, table: DeltaTable, names: list[str]) -> set[str]:
     """Those of the given lists of rejected documents that count."""
-    return {app.partition("/")[2] for app in _recorded(folder, table, [f"rejected/{name}" for name in names])}
+    return {app.partition("/")[2] for app in _recorded(folder, table, [_list(name) for name in names])}
 
 
 def finished_documents(folder: Folder, table: DeltaTable, unit_ids: list[str] | None) -> dict[str, int | None]:
@@ -124,6 +125,19 @@ def all_finished(folder: Folder, table: DeltaTable) -> set[str]:
     return units
 
 
+def unit_records(folder: Folder, table: DeltaTable) -> dict[str, int]:
+    """Every record that a unit is finished, and that a list of rejected documents counts: application id to version.
+
+    Raises FileNotFoundError for a log only delta-rs can read.
+    """
+    found: dict[str, int] = {}
+    for noted in _transactions(folder, table.version()):
+        for app, version in zip(*noted.to_pydict().values(), strict=True):
+            if app.startswith((_app(""), _list(""))):
+                found[app] = version
+    return found
+
+
 def committed_at(folder: Folder, version: int) -> int:
     """When a version was committed, in milliseconds since the epoch, by its writer's clock."""
     return _commit_info(folder, version)["timestamp"]
@@ -145,6 +159,10 @@ def _app(unit_id: str) -> str:
 
 def _tombstones(name: str) -> str:
     return f"forgotten/{name}"
+
+
+def _list(name: str) -> str:
+    return f"rejected/{name}"
 
 
 def _unit(app: str) -> str:

@@ -27,6 +27,7 @@ GROUP_BYTES = 16_000_000
 LONGEST_INDEXED_TEXT = 256  # characters: the log holds two of these a file and column
 UNIT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 KEPT = "kept"  # label of a file with rows of several units
+REMEMBERED = "remembered"  # unit of rows that no encode job brought, and label of their files
 NAME = re.compile(r"part-(.+)-\d{4,}-[0-9a-f]{32}\.parquet")
 
 

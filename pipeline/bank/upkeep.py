@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from deltalake import ColumnProperties, CommitProperties, WriterProperties
 from pyarrow import fs
 
-from pipeline.bank.bank import PLAN, Bank
+from pipeline.bank.bank import INDEX, PLAN, Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, remove_actions, swap
 from pipeline.bank.transaction_log import LOG, MARK, TROUBLES, holds_mark, loss_transaction, replacement_transaction
-from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, unit_of
+from pipeline.bank.unit_file import KEPT, LONGEST_INDEXED_TEXT, MAX_FILE_BYTES, REMEMBERED, unit_of
 from pipeline.schema import INCOMPRESSIBLE
 from pipeline.storage.storage import TEMPORARY
 
@@ -32,7 +32,7 @@ def drop(bank: Bank, damaged: Collection[str]) -> list[str]:
     From then on a rerun encodes every document of its corpus that the bank neither holds nor was told to forget:
     nothing tells what a file held that cannot be read.
     """
-    units = {unit_of(name) for name in damaged} - {None, KEPT}
+    units = {unit_of(name) for name in damaged} - {None, KEPT, REMEMBERED}
     for _ in range(ATTEMPTS):
         gone = [name for name in bank.files() if name in damaged or unit_of(name) in units]
         marks = [replacement_transaction(bank.table), loss_transaction(bank.table)]
@@ -111,7 +111,7 @@ def everything_unneeded(bank: Bank) -> Unneeded:
     """
     live, left = set(bank.files()), set(_listed(bank, 0, full=False))
     ours = [name for name in bank.folder.names() if OURS.fullmatch(name) and name not in live]
-    plans = bank.folder.names(PLAN, recursive=True)
+    plans = [*bank.folder.names(PLAN, recursive=True), *bank.folder.names(INDEX, recursive=True)]
     return Unneeded(
         orphans=tuple([name for name in ours if name not in left] + _left_behind(bank, 0, beside=plans)),
         superseded=tuple(name for name in ours if name in left),

@@ -18,7 +18,7 @@ def bank_work(plan: Plan, bank: Bank, *, retry_rejected: bool = False) -> Work:
     finished = bank.finished_documents(None if losses else plan.unit_ids())
     passed_over = {} if replacements else {unit: brought for unit, brought in finished.items() if unit not in again}
     return plan.against(
-        bank.documents(but_of=frozenset(passed_over)),
+        bank.documents(but_of=frozenset(passed_over), before_edits=True),
         finished,
         replacements=replacements,
         losses=losses,

@@ -65,10 +65,11 @@ class UnitReader:
     def __init__(self, options: EncodeOptions):
         from pipeline.encode.read_work import ReadWork
 
-        self.work = ReadWork(options)
+        self.work = None if options.source else ReadWork(options)  # what is recalled, encoders read
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return _row(CHUNKED, self.work.read(_value(row)))
+        unit = _value(row)
+        return _row(CHUNKED, self.work.read(unit) if self.work else unit)
 
 
 class UnitEncoder:
@@ -78,13 +79,14 @@ class UnitEncoder:
         import torch  # and transformers, in EncodeWork: seconds that the driver need not spend
 
         from pipeline.encode.encode_work import EncodeWork, WornOutError
+        from pipeline.encode.recall_work import RecallWork
 
         log_to_stderr()  # which Ray keeps in a file of this worker's
         self.lost = (torch.AcceleratorError, WornOutError)
         worker = ray.get_runtime_context()
         gpus = worker.get_accelerator_ids().get("GPU", [])
         name = f"gpu {gpus[0]}" if gpus else f"actor {worker.get_actor_id()[:8]}"
-        self.work = EncodeWork(options, ledger, worker=name)
+        self.work = (RecallWork if options.source else EncodeWork)(options, ledger, worker=name)
         self.metrics = WorkerMetrics(options.bank, name)
         log("ready", worker=name, bank=options.bank)
 

@@ -150,6 +150,8 @@ def _rows(chunks: pa.Table, memories: Sequence[Memory], codec: Codec, unit_id: s
         schema.PATCH: [kept if lost else m.patch for m, lost in zip(memories, lossy, strict=True)],
         schema.ENCODED_AT: [datetime.datetime.now(datetime.UTC)] * len(memories),
         schema.REFINE_STEPS: [m.refining and m.refining.steps for m in memories],
+        schema.EDITED: [None] * len(memories),
+        schema.EDITED_FROM: [None] * len(memories),
     }
     table_schema = schema.row_schema(metadata)
     columns = [made[name] if name in made else chunks[name] for name in table_schema.names]

@@ -16,6 +16,7 @@ class EncodeOptions:
     codec: str  # folder that every worker can read, or fetch (pipeline/bank/codec_copy.py)
     verifying: VerifyConfig
     columns: ColumnRoles  # with the Arrow fields of the metadata columns
+    source: str | None = None  # a bank whose documents are recalled and encoded anew, in the place of files
     backbone: str | None = None  # the codec's own, or the same weights elsewhere
     keep_text: bool = False
     keep_words: bool = False

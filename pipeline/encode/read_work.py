@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pyarrow as pa
 
 from model.codec_folder import TOKENIZER, read_settings
 from model.tokens import TextTokenizer
 from pipeline import schema
 from pipeline.bank.codec_copy import local_codec
-from pipeline.corpus.documents import ENCODER, Document, Rejected, one_line, reject
+from pipeline.corpus.documents import ENCODER, READER, ColumnRoles, Document, Rejected, one_line, reject
 from pipeline.encode.chunk import chunk_documents
 from pipeline.encode.options import EncodeOptions
 from pipeline.encode.outcome import ChunkedUnit, Failure, tried
 from pipeline.plan.units import Unit, read_unit
 from pipeline.storage import storage
 
+Documents = Callable[[Unit, ColumnRoles], Iterator[Document | Rejected]]
+
 
 class ReadWork:
     """Reads and chunks units with the codec's tokenizer; loads no weights."""
 
-    def __init__(self, options: EncodeOptions):
+    def __init__(self, options: EncodeOptions, read: Documents = read_unit):
+        """`read` gives a unit's documents and rejections: of files, or of a bank (pipeline/encode/recall_work.py)."""
         codec = local_codec(options.codec)
         settings = read_settings(codec)
-        self.options, self.chunk_tokens = options, settings["config"]["chunk_tokens"]
+        self.options, self.chunk_tokens, self.documents = options, settings["config"]["chunk_tokens"], read
         self.tokenizer = TextTokenizer.load(storage.join(codec, TOKENIZER))
 
     def read(self, unit: Unit) -> ChunkedUnit | Failure:
@@ -32,9 +37,10 @@ class ReadWork:
     def _read(self, unit: Unit) -> ChunkedUnit | Failure:
         columns, tables, starts, rejected = self.options.columns, [], [0], []
         unfit: list[Rejected] = []
-        for item in read_unit(unit, columns):
+        for item in self.documents(unit, columns):
             if isinstance(item, Rejected):
-                rejected += [] if unit.redo or unit.retry else [item]
+                known = item.by == READER and (unit.redo or unit.retry)
+                rejected += [] if known else [item]
                 continue
             try:
                 tables.append(self._chunks(item))

@@ -1,20 +1,14 @@
-"""Document ids met so far, in SQLite's own temporary file on disk: memory stays bounded however many there are.
-
-SQLite deletes the file when the index goes away, also when the process dies. It lies in SQLITE_TMPDIR, else TMPDIR.
-"""
+"""Document ids met so far, in a table on disk: memory stays bounded however many there are."""
 
 from __future__ import annotations
 
-import errno
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
 from pipeline.corpus.documents import Document
+from pipeline.storage.index import full_disk, temporary_index
 
-CACHE_KB = 64 << 10
 BATCH = 1024
 ASKED_AT_ONCE = 500  # parameters of one SELECT
 
@@ -30,12 +24,14 @@ class SeenIndex:
     """Which documents of a corpus come first with their id."""
 
     def __init__(self):
-        self._db = _temporary("CREATE TABLE seen (doc_id TEXT PRIMARY KEY, doc_hash BLOB, source TEXT) WITHOUT ROWID")
+        self._db = temporary_index(
+            "CREATE TABLE seen (doc_id TEXT PRIMARY KEY, doc_hash BLOB, source TEXT) WITHOUT ROWID"
+        )
 
     def firsts(self, documents: list[Document]) -> dict[int, First]:
         """Takes documents in order, and gives, by its place, for each that is not the first with its id, the first."""
         rows = [(document.doc_id, bytes.fromhex(document.doc_hash), document.source) for document in documents]
-        with _full_disk():
+        with full_disk():
             before = self._db.total_changes
             self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
             if self._db.total_changes - before == len(rows):
@@ -52,9 +48,9 @@ class HeldIndex:
 
     def __init__(self, held: Iterable[tuple[str, str]]):
         """`held` gives (doc_id, doc_hash), as often as it likes; it is streamed."""
-        self._db = _temporary("CREATE TABLE held (doc_id TEXT PRIMARY KEY, doc_hash BLOB) WITHOUT ROWID")
+        self._db = temporary_index("CREATE TABLE held (doc_id TEXT PRIMARY KEY, doc_hash BLOB) WITHOUT ROWID")
         rows = ((doc_id, bytes.fromhex(doc_hash)) for doc_id, doc_hash in held)
-        with _full_disk():
+        with full_disk():
             while batch := list(islice(rows, BATCH)):
                 self._db.executemany("INSERT OR IGNORE INTO held VALUES (?, ?)", batch)
             self.is_empty = self._db.execute("SELECT 1 FROM held LIMIT 1").fetchone() is None
@@ -67,23 +63,3 @@ class HeldIndex:
             marks = ",".join("?" * len(asked))
             found.update(self._db.execute(f"SELECT doc_id, doc_hash FROM held WHERE doc_id IN ({marks})", asked))
         return found
-
-
-def _temporary(table: str) -> sqlite3.Connection:
-    # "": a private file on disk, deleted on close. It is made by one thread and read by another, never at once.
-    db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KB}", "locking_mode=EXCLUSIVE"):
-        db.execute(f"PRAGMA {pragma}")
-    db.execute(table)
-    db.execute("BEGIN")  # and never a commit, which would write every batch's pages out
-    return db
-
-
-@contextmanager
-def _full_disk() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, "No space left for the index of document ids; set SQLITE_TMPDIR", None) from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import pytest
 
 import nextmem
-from examples import latents_in_prompt, notebook, recall, search, tables
+from examples import latents_in_prompt, living, notebook, recall, search, tables
 
 pytestmark = pytest.mark.ray
 
@@ -48,6 +49,13 @@ def test_duckdb_and_polars_see_every_row(bank, tmp_path):
 def test_a_bank_stays_open_between_questions(bank):
     found = notebook.main(bank[0], "the ferry", "the ferry")
     assert found[0] == found[1] != ""
+
+
+def test_what_a_bank_is_told_is_found_and_corrected(bank, tmp_path):
+    folder = shutil.copytree(bank[0], tmp_path / "bank")
+    before, after = living.main(str(folder))
+    assert before == living.TOLD["ferry"] and after == before.replace("5:40", "6:10")
+    assert living.main(str(folder)) == [before, after]
 
 
 def test_latents_are_compared_with_the_text_and_with_nothing(bank, capsys):

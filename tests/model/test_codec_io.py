@@ -136,7 +136,7 @@ def test_the_identity_changes_with_every_part(llama):
     codec = untrained_codec(llama, CodecConfig(num_latents=4))
 
     def identity(config=codec.config, backbone=llama, **changes):
-        return codec_hash(config, backbone, parts(codec) | changes)
+        return codec_hash(config, backbone.fingerprint, backbone.tokenizer.fingerprint, parts(codec) | changes)
 
     nudged = codec.marker_D.clone()
     nudged[-1] = torch.nextafter(nudged[-1], torch.tensor(9.0))

@@ -68,6 +68,8 @@ def rows(unit_id: str, documents: dict[str, int], *, text: str = "v1", seed: int
         "encoded_at": [ENCODED_AT] * len(places),
         "refine_steps": [None] * len(places),
         "stems": [None] * len(places),
+        "edited": [None] * len(places),
+        "edited_from": [None] * len(places),
     }
     return pa.table({**columns, **metadata}, schema=row_schema(fields))
 

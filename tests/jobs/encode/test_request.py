@@ -17,6 +17,7 @@ from benchmarks.chaos.disk import NoSmallDiskError, SmallDisk
 from nextmem.cli import main
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import add_actions, remove_actions, swap
+from pipeline.bank.forget import forget
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import rejected
 from pipeline.bank.replace import without_documents
@@ -231,6 +232,18 @@ def test_what_an_encoder_rejected_is_encoded_when_it_is_asked_for_and_counted_as
     assert recalled(path) == {"a": "One.", "b": "Two.", "c": "Three."} and list(rejected(Bank.open(path))) == []
     _, summary, _ = encode(corpus, path, "--retry-rejected")
     assert (summary["documents"], summary["held"]) == (0, 3)
+
+
+def test_what_was_forgotten_is_left_out_of_a_grown_corpus_and_counted_by_the_dry_run_and_the_job(ray_session, tmp_path):
+    texts, path = {"a": "One.", "b": "Two.", "c": "Three."}, tmp_path / "bank"
+    assert encode(jsonl(tmp_path / "corpus.jsonl", texts), path)[::2] == (0, "")
+    forget(Bank.open(path), ["b"])
+    corpus = jsonl(tmp_path / "corpus.jsonl", texts | {"b": "Another.", "d": "Four."})
+    asked = ("encode", str(corpus), str(path), "--dry-run", "--set", "chunks_per_second=1")
+    assert "0 rejected, 0 duplicates, 1 forgotten\n" in CliRunner().invoke(main, asked).stdout
+    code, summary, _ = encode(corpus, path)
+    assert (code, summary["documents"], summary["held"], summary["forgotten"]) == (0, 1, 2, 1)
+    assert recalled(path) == {"a": "One.", "c": "Three.", "d": "Four."}
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from banks import IDENTITY, held, hex32, receipt, vacuum
 
 from pipeline.bank import commit as commit_module
 from pipeline.bank import forget as forget_module
+from pipeline.bank import forgotten as forgotten_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.bring_back import bring_back
 from pipeline.bank.commit import Receipt, add_actions, commit, remove_actions, swap
 from pipeline.bank.forget import forget
-from pipeline.bank.forgotten import carrying, folding, forgetting
+from pipeline.bank.forgotten import carrying, files_but_the_newest, folding, forgetting
 from pipeline.bank.info import info
 from pipeline.bank.lookup import NotInBank
 from pipeline.bank.presence import BusyError, Presence, job_records
@@ -94,13 +95,17 @@ def test_a_document_that_was_only_rejected_can_be_forgotten(bank):
 def test_a_list_of_tombstones_holds_no_id_and_no_plain_hash_of_one(bank):
     forget(bank, ["a"])
     (name,) = bank.folder.names("_forgotten")
-    (said,) = json.loads(bank.folder.read(name))["documents"].values()
+    said = hashes_in(bank, name)
     assert len(said) == 1 and len(said[0]) == 32 and said[0] != hex32("a")
     other = Bank.create(bank.folder.uri + "-2", IDENTITY)
     commit(other, [receipt(other, "u1", {"a": 1})])
     forget(other, ["a"])
     (name,) = other.folder.names("_forgotten")
-    assert said != next(iter(json.loads(other.folder.read(name))["documents"].values()))
+    assert said != hashes_in(other, name)
+
+
+def hashes_in(bank, name):
+    return [each for group in json.loads(bank.folder.read(name))["tombstones"] for each in group["hashes"]]
 
 
 def test_a_list_that_no_commit_names_says_nothing(bank):
@@ -127,18 +132,27 @@ def test_an_older_version_has_forgotten_only_what_it_had_by_then(bank):
     assert then == [[], ["a"], ["a", "c"]]
 
 
-def test_many_lists_are_read_from_the_log_and_folded_into_one(bank):
-    for number in range(20):
-        commit(bank, [receipt(bank, f"v{number}", {f"e{number}": 1})])
-        forget(bank, [f"e{number}"])
-    every = {f"e{number}" for number in range(20)}
-    assert set(reopened(bank).forgotten().among(every | {"a"})) == every
-    swap(bank, [], {}, folding(bank))
-    assert set(reopened(bank).forgotten().among(every | {"a"})) == every
-    for name in bank.folder.names("_forgotten"):
-        if json.loads(bank.folder.read(name))["after"]:
-            bank.folder.remove(name)
-    assert set(reopened(bank).forgotten().among(every | {"a"})) == every
+def test_however_often_something_was_forgotten_a_few_lists_are_read(bank, monkeypatch):
+    monkeypatch.setattr(forgotten_module, "FOLD", 3)
+    every = [f"e{number}" for number in range(20)]
+    for doc_id in every:
+        commit(bank, [receipt(bank, f"unit-{doc_id}", {doc_id: 1})])
+        forget(bank, [doc_id])
+    bring_back(bank, ["e0"])  # of a list that nobody reads any more, in the commit of one that stands for all
+    assert list(reopened(bank).forgotten().among(["a", *every])) == every[1:]
+    assert reopened(bank).forgotten().lists <= 3 < len(bank.folder.names("_forgotten"))
+    then = Bank.open(bank.folder.uri, version=12)
+    assert list(then.forgotten().among(every)) == every[:5] and held(bank)["e0"] == 1
+
+
+def test_folded_into_one_list_they_stand_and_the_others_may_go(bank):
+    for doc_id in "abc":
+        forget(bank, [doc_id])
+    bring_back(bank, ["b"])
+    assert swap(bank, [], {}, folding(bank))
+    for name in files_but_the_newest(bank):
+        bank.folder.remove(name)
+    assert reopened(bank).forgotten().among("abcd") == {"a": 3, "c": 5} and reopened(bank).forgotten().lists == 1
 
 
 def test_a_job_that_was_planned_before_a_forget_does_not_bring_the_document_back(bank):

@@ -1,0 +1,69 @@
+"""`nextmem migrate`: a bank's documents, recalled exactly, encoded anew by another codec into another bank.
+
+An encode job whose corpus is a bank. What the new bank lacks at its end is named; only where it lacks nothing does it
+take over the records of finished units, so that a rerun of the corpus encodes what is missing and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from jobs.encode.encode import EncodeResult, run_encode
+from jobs.encode.progress import EncodeProgress
+from jobs.encode.request import EncodeRequest
+from model.refusal import Refusal
+from pipeline.bank.bank import Bank
+from pipeline.bank.carry import carry
+from pipeline.bank.diff import ADDED, Diff
+from pipeline.bank.opened import open_bank
+from pipeline.storage import storage
+
+NAMED = 5  # documents that are missing
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateResult:
+    """How the job ended, and what the new bank has of the old one."""
+
+    encoded: EncodeResult
+    source: str
+    documents: int  # of the old bank, that the new one holds with the same hash
+    lacking: int  # that it does not
+    named: tuple[str, ...]  # the first of those
+    records: int  # of finished units, taken over now
+
+    @property
+    def complete(self) -> bool:
+        return self.encoded.complete and not self.lacking
+
+
+def run_migrate(
+    request: EncodeRequest,
+    *,
+    on_progress: Callable[[EncodeProgress], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> MigrateResult:
+    """Bring the documents of the bank `request.source` into `request.bank`. The same request again goes on.
+
+    Without a codec or a backbone it is the old bank's own codec, at another precision. Raises what `run_encode` raises.
+    """
+    source = open_bank(request.source)
+    if storage.absolute(request.bank) == source.folder.uri:
+        raise Refusal(f"{source.folder.uri} cannot be migrated into itself: name a new folder")
+    own = source.codec_path if request.codec is None and request.backbone is None else request.codec
+    request = replace(request, source=source.folder.uri, codec=own)
+    encoded = run_encode(request, on_progress=on_progress, say=say)
+    bank = open_bank(encoded.bank)
+    return _compared(encoded, open_bank(request.source), bank)
+
+
+def _compared(encoded: EncodeResult, source: Bank, bank: Bank) -> MigrateResult:
+    """Every document by its hash."""
+    found = Diff(source, bank)
+    lacking = found.gone + found.changed
+    named = tuple(each.doc_id for each in islice((each for each in found if each.change != ADDED), NAMED))
+    records = 0 if lacking else carry(bank, source)
+    held = sum(1 for _ in source.documents()) - lacking
+    return MigrateResult(encoded, source.folder.uri, held, lacking, named, records)

@@ -1,0 +1,178 @@
+"""`nextmem train --system head`: teach an embedding head on the latents of a bank, and write the codec that has it.
+
+RUN/config.json  RUN/teacher.npz  RUN/metrics.jsonl  RUN/codec/
+The bank's rows are the passages: encoded once, by `nextmem encode --keep-text --no-verify`, which goes on where it was
+killed. The teacher's vectors are kept in the run. The head itself is minutes, and begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from jobs.settings import replaced
+from jobs.train.pairs import queries_of
+from jobs.train.run_folder import Metrics, replace_file
+from model import nf4
+from model.codec import Codec
+from model.codec_head import add_head
+from model.codec_io import load_codec
+from model.refusal import Refusal
+from model.training.teacher import Teacher
+from model.training.teaching import HeadConfig, Lesson, Looked, teach
+from pipeline.bank.bank import Bank
+from pipeline.bank.codec_copy import local_codec
+from pipeline.bank.identity import verify_config
+from pipeline.bank.opened import open_bank
+from pipeline.schema import CODES, NUM_TOKENS, SCALES, TEXT
+
+SHORTEST = 12  # tokens: shorter chunks are the ends of documents
+TITLE, LICENCE = "title", "license"  # the user's columns that are read where the bank has them
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRequest:
+    """What a person asks for."""
+
+    run: str
+    data: tuple[str, ...]  # banks of one codec
+    settings: Mapping[str, object] = field(default_factory=dict)  # of HeadConfig, by name
+
+
+def run_head(
+    request: HeadRequest,
+    *,
+    on_progress: Callable[[dict], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Path:
+    """Teach a head; the codec's folder. A run whose codec is there already is left as it is.
+
+    Raises Refusal for banks without texts or of several codecs, and where the teacher's package is not installed.
+    """
+    run, (config,) = Path(request.run).absolute(), replaced(request.settings, HeadConfig())
+    codec_folder = run / "codec"
+    if codec_folder.exists():
+        say(f"{run} is taught to its end; its codec is {codec_folder}. Name a new folder to teach another.")
+        return codec_folder
+    banks = _banks(request.data)
+    rows = _passages(banks)
+    own = local_codec(banks[0].codec_path)
+    codec = load_codec(own, verifying=verify_config(banks[0].identity), device="cpu")
+    run.mkdir(parents=True, exist_ok=True)
+    lesson = _lesson(rows, codec, config.seed, run, say)
+    asked = {"system": "head", "data": list(request.data), "codec": codec.identity, "head": config.as_dict()}
+    replace_file(run / "config.json", json.dumps(asked, indent=2) + "\n")
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+    metrics = Metrics(run / "metrics.jsonl", on_progress or (lambda row: None))
+    try:
+        head, looked = teach(lesson, config, observe=metrics.write)
+    finally:
+        metrics.close()
+    add_head(own, head, codec_folder)
+    (codec_folder / "HEAD.md").write_text(card(rows, lesson, config, looked, codec.identity))
+    return codec_folder
+
+
+def _banks(paths: tuple[str, ...]) -> list[Bank]:
+    if not paths:
+        raise Refusal("name a bank of passages with --data: `nextmem encode PASSAGES BANK --keep-text --no-verify`")
+    banks = [open_bank(path) for path in paths]
+    for bank in banks[1:]:
+        if bank.identity.codec_hash != banks[0].identity.codec_hash:
+            raise Refusal(
+                f"{bank.folder.uri} is of codec {bank.identity.codec_hash}, {banks[0].folder.uri} of "
+                f"{banks[0].identity.codec_hash}: a head is taught on one codec's latents"
+            )
+    return banks
+
+
+def _passages(banks: list[Bank]) -> pa.Table:
+    """Rows that keep their text and are no mere ends of documents."""
+    wanted = pc.field(TEXT).is_valid() & (pc.field(NUM_TOKENS) >= SHORTEST)
+    rows = pa.concat_tables([_rows(bank, wanted) for bank in banks])
+    if not rows.num_rows:
+        raise Refusal(
+            f"{', '.join(bank.folder.uri for bank in banks)}: no chunk of {SHORTEST} tokens keeps its text. Encode the "
+            "passages with `nextmem encode PASSAGES BANK --keep-text --no-verify`."
+        )
+    return rows
+
+
+def _rows(bank: Bank, wanted: pc.Expression) -> pa.Table:
+    """Codes, scales, text, title and licence; null where the bank has no such column."""
+    columns = [name for name in (CODES, SCALES, TEXT, TITLE, LICENCE) if name in bank.schema.names]
+    schema = pa.schema([bank.schema.field(name) for name in columns])
+    found = pa.Table.from_batches(bank.rows(columns, wanted), schema)
+    nothing = pa.nulls(found.num_rows, pa.string())
+    own = {name: found[name].cast(pa.string()) if name in columns else nothing for name in (TITLE, LICENCE)}
+    return pa.table({CODES: found[CODES], SCALES: found[SCALES], TEXT: found[TEXT], **own})
+
+
+def _lesson(rows: pa.Table, codec: Codec, seed: int, run: Path, say: Callable[[str], object]) -> Lesson:
+    random = np.random.default_rng(seed)
+    texts = rows[TEXT].to_pylist()
+    queries = [queries_of(text, title, random) for text, title in zip(texts, rows[TITLE].to_pylist(), strict=True)]
+    asked = [query for of_one in queries for query in of_one]
+    passage_of_Q = np.repeat(np.arange(len(texts)), [len(of_one) for of_one in queries])
+    vectors = _taught([*texts, *asked], run / "teacher.npz", say)
+    return Lesson(
+        latents_PKD=standardised(rows, codec).bfloat16(),
+        passages_PE=torch.from_numpy(vectors[: len(texts)]),
+        queries=[np.asarray(codec.tokenizer.encode(query), np.int64) for query in asked],
+        queries_QE=torch.from_numpy(vectors[len(texts) :]),
+        passage_of_Q=passage_of_Q,
+        embed=codec.backbone.embed,
+    )
+
+
+def standardised(rows: pa.Table, codec: Codec) -> torch.Tensor:
+    """float32 [N, K, D] of stored latents, as NF4 holds them: standardised."""
+    shape = (rows.num_rows, codec.config.num_latents, codec.backbone.width)
+    codes = np.stack([np.frombuffer(row, np.uint8) for row in rows[CODES].to_pylist()])
+    scales = np.stack([np.frombuffer(row, np.float16) for row in rows[SCALES].to_pylist()])
+    return nf4.dequantise(torch.from_numpy(codes), torch.from_numpy(scales), shape[1] * shape[2]).view(shape)
+
+
+def _taught(texts: list[str], path: Path, say: Callable[[str], object]) -> np.ndarray:
+    """The teacher's vectors, from the run where these texts' are there."""
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    if path.exists():
+        with np.load(path) as kept:
+            if str(kept["texts"]) == digest:
+                return kept["vectors"].astype(np.float32)
+    say(f"the teacher reads {len(texts):,} texts")
+    vectors = Teacher().embed(texts)
+    np.savez(path, texts=digest, vectors=vectors.astype(np.float16))
+    return vectors
+
+
+def card(rows: pa.Table, lesson: Lesson, config: HeadConfig, looked: Looked, latents_of: str) -> str:
+    """What the head was taught from, and how it does on passages that it has not seen."""
+    licences = Counter(rows[LICENCE].to_pylist()).most_common()
+    told = "\n".join(f"| {name or 'not said'} | {count:,} |" for name, count in licences)
+    settings = ", ".join(f"{name}={value}" for name, value in config.as_dict().items())
+    return f"""# The embedding head
+
+Taught on {rows.num_rows:,} passages' latents of the codec `{latents_of}`, by {len(lesson.queries):,} queries made of
+the passages themselves: their titles, sentences, second halves, and words of a sentence. Both sides were drawn towards
+the vectors of all-MiniLM-L6-v2 (Apache-2.0), which is needed for nothing else.
+
+| licence of the passages | passages |
+|---|---|
+{told}
+
+Of {looked.passages:,} passages that it was not taught on, {looked.found_first:.1%} are found first by a query of their
+own among them; by the teacher {looked.teacher_found_first:.1%}. The cosine to the teacher's vector is
+{looked.passage_cosine:.3f} for passages and {looked.query_cosine:.3f} for queries.
+
+`nextmem train RUN --system head --data BANK`, with {settings}
+"""

@@ -1,0 +1,43 @@
+"""A head added to a codec: a new codec folder whose latents are the old one's, and whose embeddings are the head's.
+
+Its settings name the codec without the head (`latents_identity`), so that banks of that one can be re-embedded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from model.codec_folder import TENSORS, TOKENIZER, read_settings
+from model.codec_io import codec_hash, write_folder
+from model.config import HEAD, CodecConfig
+from model.head import PREFIX, PoolingHead
+from model.tokens import TextTokenizer
+
+
+def add_head(codec_folder: str | Path, head: PoolingHead, out: str | Path) -> Path:
+    """Write the codec with this head, in place of one that it has, to a new folder. Raises Taken, and ValueError."""
+    settings = read_settings(codec_folder)
+    tensors = load_file(Path(codec_folder, TENSORS))
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+    tensors |= head.tensors()
+    config = dataclasses.replace(CodecConfig.from_dict(settings["config"]), pooling=HEAD)
+    prints = settings["backbone_fingerprint"], settings["tokenizer_fingerprint"]
+    changed = {
+        "identity": codec_hash(config, *prints, tensors),
+        "latents_identity": _of_latents(settings),
+        "embedding_width": head.embedding_width,
+        "config": config.as_dict(),
+    }
+    return write_folder(Path(out), tensors, TextTokenizer.load(Path(codec_folder, TOKENIZER)), settings | changed)
+
+
+def latents_identity(codec_folder: str | Path) -> str:
+    """The identity of the codec in a folder without its head: codecs that share it make the same latents."""
+    return _of_latents(read_settings(codec_folder))
+
+
+def _of_latents(settings: dict) -> str:
+    return settings.get("latents_identity", settings["identity"])
