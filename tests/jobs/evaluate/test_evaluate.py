@@ -222,7 +222,8 @@ def test_a_killed_evaluation_goes_on_where_it_was(harbour_folder, tiny_codec_fol
     finally:
         process.wait()
     assert _memories(tmp_path) >= 24 and not (tmp_path / "results.json").exists()
-    results = nextmem.evaluate(tiny_codec_folder, data=harbour_folder, out=tmp_path, refine=1, **TINY | {"precision": "auto"})
+    asked = {"data": harbour_folder, "refine": 1} | TINY | {"precision": "auto"}
+    results = nextmem.evaluate(tiny_codec_folder, out=tmp_path, **asked)
     assert results.systems[f"{tiny_codec_folder} dense"]["costs"].get("encoded", 0) == 0
     assert os.path.exists(tmp_path / "results.json")
 
