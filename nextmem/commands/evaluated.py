@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._shown = 0.0  # when: a cell may take long, and what it is doing is to be seen
 
     def __enter__(self) -> Bar:
         return self
@@ -34,10 +36,13 @@ class Bar:
 
     def show(self, now: EvaluateProgress) -> None:
         if self._bar is None:
-            self._bar = tqdm(total=now.of, unit="cell", file=sys.stderr, mininterval=interval(), leave=False)
+            self._bar = tqdm(total=now.of, unit="cell", file=sys.stderr, mininterval=1e9, leave=False)
         part = f", {now.verb} {now.made}/{now.wanted}" if now.wanted else ""
         self._bar.set_description_str(now.cell + part, refresh=False)
-        self._bar.update(now.done - self._bar.n)
+        self._bar.n = now.done
+        if time.monotonic() - self._shown >= interval():
+            self._bar.refresh()
+            self._shown = time.monotonic()
 
 
 def show(results: Results, *, as_json: bool) -> None:
