@@ -83,6 +83,8 @@ class Evaluation:
             self.fails(cell.task, name, cell.data.name, error)
             return
         self.figures.add(cell.task, name, cell.data.name, outcome)
+        for line in outcome.faults:
+            self.fails(cell.task, name, cell.data.name, line)
         for metric, why in outcome.absent:
             self.lacks(cell.task, name, cell.data.name, metric, why)
 

@@ -18,13 +18,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`absent`: (metric, why) of what could not be measured here."""
+    """`absent`: (metric, why) of what could not be measured here. `faults`: what is wrong though it was measured."""
 
     ids: list[str]
     measured: list[Measured]
     samples: list[Sample] = field(default_factory=list)
     heats: list[Heat] = field(default_factory=list)
     absent: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
 def columns(scores: list[dict[str, float | None]], at: dict[str, object] | None = None) -> list[Measured]:

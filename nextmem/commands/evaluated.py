@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -20,22 +21,28 @@ READER = "reader"
 
 
 class Bar:
-    """Cells done of how many, an estimate of the end, and what the one at work is doing."""
+    """Cells done of how many, an estimate of the end, and what the one at work is doing. There once there is one."""
 
     def __init__(self) -> None:
-        self._bar = tqdm(unit="cell", file=sys.stderr, mininterval=interval(), disable=None, leave=False)
+        self._bar: tqdm | None = None
+        self._shown = 0.0  # when: a cell may take long, and what it is doing is to be seen
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def show(self, now: EvaluateProgress) -> None:
-        self._bar.total, self._bar.n = now.of, now.done
+        if self._bar is None:
+            self._bar = tqdm(total=now.of, unit="cell", file=sys.stderr, mininterval=1e9, leave=False)
         part = f", {now.verb} {now.made}/{now.wanted}" if now.wanted else ""
         self._bar.set_description_str(now.cell + part, refresh=False)
-        self._bar.update(0)
+        self._bar.n = now.done
+        if time.monotonic() - self._shown >= interval():
+            self._bar.refresh()
+            self._shown = time.monotonic()
 
 
 def show(results: Results, *, as_json: bool) -> None:

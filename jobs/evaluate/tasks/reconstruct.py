@@ -35,9 +35,8 @@ def measure(work: Work, system: System, data: EvalSet) -> Outcome:
     absent = [("bertscore", ABSENT_BERTSCORE)]
     if why := absent_meteor():
         absent.append(("meteor", why))
-    if not any(drafts):
-        absent.append(("f1", f"{system.name} decodes nothing of {data.name}: every draft is empty"))
-    return Outcome([each.id for each in data.texts], measured, samples, absent=absent)
+    faults = [] if any(drafts) else [f"{system.name} decodes nothing of {data.name}: every draft is empty"]
+    return Outcome([each.id for each in data.texts], measured, samples, absent=absent, faults=faults)
 
 
 def measure_reader(work: Work, data: EvalSet) -> Outcome:

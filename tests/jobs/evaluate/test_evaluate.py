@@ -210,6 +210,13 @@ def test_a_system_that_cannot_be_opened_is_named_and_the_rest_goes_on(nextmem, h
     assert "harbour: 2 texts, text" in ran.out
 
 
+def test_a_system_that_decodes_nothing_is_a_fault_and_has_its_figures(monkeypatch, nextmem, harbour_folder):
+    monkeypatch.setattr("jobs.evaluate.systems.text.TextMemory.decode", lambda self, memories: [""] * len(memories))
+    ran = nextmem("evaluate", "text", "--data", harbour_folder, *LONG)
+    assert ran.code == 1 and "F1        0.0000" in ran.out
+    assert "failed: reconstruct text harbour: text decodes nothing of harbour: every draft is empty" in ran.err
+
+
 def test_a_killed_evaluation_goes_on_where_it_was(harbour_folder, tiny_codec_folder, tmp_path):
     """The first is killed as soon as it has kept something; the second makes what is missing and no more."""
     command = [sys.executable, "-m", "nextmem.cli", "evaluate", str(tiny_codec_folder), "--data", str(harbour_folder)]
@@ -222,7 +229,8 @@ def test_a_killed_evaluation_goes_on_where_it_was(harbour_folder, tiny_codec_fol
     finally:
         process.wait()
     assert _memories(tmp_path) >= 24 and not (tmp_path / "results.json").exists()
-    results = nextmem.evaluate(tiny_codec_folder, data=harbour_folder, out=tmp_path, refine=1, **TINY)
+    asked = {"data": harbour_folder, "refine": 1} | TINY | {"precision": "auto"}
+    results = nextmem.evaluate(tiny_codec_folder, out=tmp_path, **asked)
     assert results.systems[f"{tiny_codec_folder} dense"]["costs"].get("encoded", 0) == 0
     assert os.path.exists(tmp_path / "results.json")
 
