@@ -120,7 +120,7 @@ def _stems(count: int, random: np.random.Generator) -> list[bytes]:
 def _index(bank: Bank, recall: float, report: Report) -> None:
     made = build_index(bank, recall=recall)
     report.line("lists; of which a search reads", f"{made.lists:,}; {made.probes:,}")
-    report.line("recall@10, asked of the bank's own rows", made.recall)
+    report.line("recall@10, over mixes of two rows", made.recall)
     report.line("the index", made.bytes / 1e9, "GB")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -118,9 +119,11 @@ def _rows(bank: Bank, wanted: pc.Expression) -> pa.Table:
 
 
 def _lesson(rows: pa.Table, codec: Codec, seed: int, run: Path, say: Callable[[str], object]) -> Lesson:
-    random = np.random.default_rng(seed)
     texts = rows[TEXT].to_pylist()
-    queries = [queries_of(text, title, random) for text, title in zip(texts, rows[TITLE].to_pylist(), strict=True)]
+    queries = [
+        queries_of(text, title, np.random.default_rng([seed, zlib.crc32(text.encode())]))  # whatever rows are beside it
+        for text, title in zip(texts, rows[TITLE].to_pylist(), strict=True)
+    ]
     asked = [query for of_one in queries for query in of_one]
     passage_of_Q = np.repeat(np.arange(len(texts)), [len(of_one) for of_one in queries])
     vectors = _taught([*texts, *asked], run / "teacher.npz", say)
@@ -143,16 +146,18 @@ def standardised(rows: pa.Table, codec: Codec) -> torch.Tensor:
 
 
 def _taught(texts: list[str], path: Path, say: Callable[[str], object]) -> np.ndarray:
-    """The teacher's vectors, from the run where these texts' are there."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    """float32 [N, E]: the teacher's vectors. The run keeps them, so that a bank that has grown costs what is new."""
+    known: dict[str, np.ndarray] = {}
     if path.exists():
         with np.load(path) as kept:
-            if str(kept["texts"]) == digest:
-                return kept["vectors"].astype(np.float32)
-    say(f"the teacher reads {len(texts):,} texts")
-    vectors = Teacher().embed(texts)
-    np.savez(path, texts=digest, vectors=vectors.astype(np.float16))
-    return vectors
+            known = dict(zip(kept["texts"].tolist(), kept["vectors"], strict=True))
+    digests = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
+    new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+    if new:
+        say(f"the teacher reads {len(new):,} texts")
+        known |= dict(zip(new, Teacher().embed(list(new.values())).astype(np.float16), strict=True))
+        np.savez(path, texts=np.array(list(known)), vectors=np.stack(list(known.values())))
+    return np.stack([known[digest] for digest in digests]).astype(np.float32)
 
 
 def card(rows: pa.Table, lesson: Lesson, config: HeadConfig, looked: Looked, latents_of: str) -> str:

@@ -38,6 +38,9 @@ def index(bank, recall, as_json):
             ("bank", f"{made.bank}, version {made.version}"),
             ("indexed", f"{chunks(made.rows)} in {made.lists:,} lists, {made.bytes:,} bytes"),
             ("a search", f"reads {made.probes:,} lists"),
-            ("recall@10", f"{share(made.recall)} of what reading every row finds, asked of {made.asked:,} rows"),
+            (
+                "recall@10",
+                f"{share(made.recall)} of what reading every row finds, over {made.asked:,} mixed rows",
+            ),
         ]
     )

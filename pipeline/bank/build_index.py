@@ -1,8 +1,8 @@
 """Build the index of a bank's embeddings: sort the rows into lists of near ones, and measure what reading a few finds.
 
 FAISS's inverted lists with whole vectors: as large on disk as the embeddings, exact within the lists that are read.
-How many lists a search reads is what it takes to find as many of the true nearest as was asked for, measured on rows
-of the bank. Shapes: N rows, S sampled rows, A rows asked as queries, E embedding width.
+How many lists a search reads is what it takes to find as many of the true nearest as was asked for, measured on mixes
+of rows. Shapes: N rows, S sampled rows, A mixes asked as queries, E embedding width.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.bank.index import PLACES, VECTORS, About, faiss, files_hash, folde
 from pipeline.bank.search import BATCH_ROWS, PLACE, embeddings
 from pipeline.schema import EMBEDDING
 
-ASKED, NEAREST = 200, 10  # rows asked as queries, and how many of their neighbours are looked for
+ASKED, NEAREST = 200, 10  # mixes of rows asked as queries, and how many of their neighbours are looked for
 LISTED = 40  # rows a list that it is learnt from; FAISS wants 39
 FEW = 2000  # rows: fewer are one list, which is a search of every row
 
@@ -81,8 +81,7 @@ def _build(bank: Bank, rows: int, recall: float, draft: Path, tell: Told) -> Abo
     count = Count(tell, 2 * rows)
     sample_SE = _sampled(bank, rows, min(rows, LISTED * lists), count)
     vectors.train(sample_SE)
-    asked_AE = sample_SE[:: max(1, len(sample_SE) // ASKED)][:ASKED].copy()
-    truth = _Nearest(asked_AE)
+    truth = _Nearest(_mixes(sample_SE))
     places = []
     for batch, rows_NE in _batches(bank, count):
         truth.look(rows_NE, vectors.ntotal)
@@ -95,11 +94,18 @@ def _build(bank: Bank, rows: int, recall: float, draft: Path, tell: Told) -> Abo
             writer.write_table(table)
     sizes = {name: (draft / name).stat().st_size for name in (VECTORS, PLACES)}
     table = bank.table.metadata().id
-    return About(table, bank.version, files_hash(bank), rows, lists, probes, found, len(asked_AE), sizes)
+    return About(table, bank.version, files_hash(bank), rows, lists, probes, found, len(truth.asked_AE), sizes)
+
+
+def _mixes(sample_SE: np.ndarray) -> np.ndarray:
+    """float32 [A, E]: sums of two far rows, of length 1. A row asked for itself would be found too easily."""
+    some_AE = sample_SE[:: max(1, len(sample_SE) // ASKED)][:ASKED]
+    mixed_AE = some_AE + np.roll(some_AE, len(some_AE) // 2, axis=0)
+    return mixed_AE / np.maximum(np.linalg.norm(mixed_AE, axis=1, keepdims=True), 1e-9)
 
 
 class _Nearest:
-    """The true nearest of some rows, kept up while all rows pass by."""
+    """The true nearest of what is asked, kept up while all rows pass by."""
 
     def __init__(self, asked_AE: np.ndarray):
         self.asked_AE = asked_AE

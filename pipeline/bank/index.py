@@ -37,7 +37,7 @@ class About:
     rows: int
     lists: int  # the rows are sorted into so many
     probes: int  # of which a search reads so many
-    recall: float  # share of the true ten nearest that a search finds, over `asked` of the bank's own rows
+    recall: float  # share of the true ten nearest that a search finds, over `asked` mixes of two rows
     asked: int
     sizes: dict[str, int]  # bytes of the other files
     format: int = FORMAT

@@ -58,7 +58,7 @@ def test_a_bank_with_texts_becomes_a_codec_with_a_head(bank, tmp_path):
     assert codec.config.pooling == "head" and codec.embedding_width == 384
     assert codec.embed_queries([codec.tokenizer.encode("a ferry")]).shape == (1, 384)
     told = (made / "HEAD.md").read_text()
-    assert "| CC0 | 12 |" in told and "all-MiniLM-L6-v2" in told and "steps=4" in told
+    assert "| CC0 | 14 |" in told and "all-MiniLM-L6-v2" in told and "steps=4" in told
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 3 and rows[-1]["passages"] >= 2
 
@@ -95,7 +95,7 @@ def test_queries_are_made_of_the_passage_alone():
     text = "Yeast eats sugar in dough. It gives off carbon dioxide gas. The gas makes the bread rise."
     queries = queries_of(text, "Bread", np.random.default_rng(0))
     assert queries[0] == "Yeast eats sugar in dough." and "Bread" in queries
-    assert any(query.startswith("off carbon") or query.startswith("gives off") for query in queries)
+    assert "carbon dioxide gas. The gas makes the bread rise." in queries  # the second half
     made = {word.strip(".").lower() for query in queries for word in query.split()} - {"bread"}
     assert made <= {word.strip(".").lower() for word in text.split()}
 

@@ -75,9 +75,12 @@ def test_a_small_bank_s_index_finds_what_reading_every_row_finds(bank, k):
 
 def test_a_large_bank_s_index_reads_few_lists_and_finds_as_much_as_was_asked_for(many):
     made = build_index(many, recall=0.9)
-    assert made.lists == 75 and made.probes < 20 and 0.9 <= made.recall <= 1
-    ours = {hit.chunk_id for hit in open_index(many).nearest(QUERY, 10)}
-    assert len(ours & set(scanned(many, 10))) >= 7
+    assert made.lists == 75 and made.probes < 40 and 0.9 <= made.recall <= 1
+    index, shares = open_index(many), []
+    for query in np.random.default_rng(4).normal(size=(30, E)):
+        ours, true = ({hit.chunk_id for hit in found} for found in (index.nearest(query, 10), nearest(many, query, 10)))
+        shares.append(len(ours & true) / 10)
+    assert np.mean(shares) > 0.8
     assert build_index(many, recall=1.0).probes > made.probes
 
 
