@@ -24,11 +24,11 @@ from nextmem.upkeep import index, refine, tend, verify
 from nextmem.versions import diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
-from pipeline.bank.export import Exported, export
 from pipeline.bank.info import BankInfo, info
 from pipeline.bank.lookup import by_chunk_id, by_doc_id
 from pipeline.bank.opened import load_bank_codec, open_bank
 from pipeline.bank.status import Status, status
+from pipeline.export.export import Exported, export
 
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
@@ -200,9 +200,29 @@ class Bank:
         schema = table.schema if wanted is None else pa.schema([table.schema.field(name) for name in wanted])
         return pa.Table.from_batches(rows, schema)
 
-    def export(self, out: str | os.PathLike[str]) -> Exported:
-        """Write plain Parquet of the live rows to a new folder: all of it or nothing. Raises FileExistsError."""
-        return export(self._open(), out)
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        to: str = "parquet",
+        with_: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        on_progress: Told = lambda done, of: None,
+    ) -> Exported:
+        """Write rows to a new folder for others to open, all of it or nothing: docs/export.md says how they do.
+
+        `to`: parquet, hf, lance, faiss or duckdb. `with_` names what comes beside ids, places, hashes and metadata:
+        "text", recalled exactly; "latents", dequantised; "codes", as the bank holds latents; "embedding". None is a row
+        as the bank holds it. Raises FileExistsError where something lies at `out`, InexactRecall for a row whose text
+        was asked for and is not exact, and RuntimeError where a package is not installed.
+        """
+        if isinstance(with_, str):
+            raise TypeError(f"give a list of parts, such as [{with_!r}]")
+        with self._lock:
+            table = self._open()
+            count = Count(on_progress, None if filter else table.count())
+            rows = expression(filter, table.schema)
+            return export(table, out, to, parts=with_, filter=rows, load_codec=self._loaded, on_rows=count)
 
     def codec(self) -> Codec:
         """The bank's own codec, computed as its rows were verified. It takes turns with this bank's calls."""

@@ -48,7 +48,7 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         search: "Find the chunks nearest to a query.",
         recall: "Give back the exact text of a chunk, a document or everything.",
         info: "Show what a bank holds: rows, codec, sizes, fidelity.",
-        export: "Write a bank's rows as plain Parquet.",
+        export: "Write rows for Parquet, Hugging Face, Lance, FAISS or DuckDB.",
     },
     "Change a bank": {
         remember: "Add a text or a few files at once, without Ray.",

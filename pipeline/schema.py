@@ -30,6 +30,9 @@ TEXT = "text"
 DOC_HASH = "doc_hash"
 ENCODED_AT = "encoded_at"
 
+LATENTS = "latents"  # of an export alone: the values that codes and scales stand for
+FAISS_ID = "faiss_id"  # of an export alone
+
 TOKEN_IDS = "token_ids"
 LOSSY = "lossy"
 

@@ -25,6 +25,7 @@ MAY_READ = {  # rooms of one package; what is not named here reads no other room
     "pipeline.corpus": {"pipeline", "pipeline.storage"},
     "pipeline.plan": {"pipeline", "pipeline.storage", "pipeline.corpus"},
     "pipeline.bank": {"pipeline", "pipeline.storage", "pipeline.corpus"},
+    "pipeline.export": {"pipeline", "pipeline.storage", "pipeline.bank"},
     "pipeline.encode": {"pipeline", "pipeline.storage", "pipeline.corpus", "pipeline.plan", "pipeline.bank"},
     "pipeline.change": {"pipeline", "pipeline.storage", "pipeline.corpus", "pipeline.bank", "pipeline.encode"},
     "jobs.cluster": {"jobs"},

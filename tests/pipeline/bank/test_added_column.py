@@ -10,10 +10,10 @@ from pipeline import schema
 from pipeline.bank import create as create_module
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
-from pipeline.bank.export import export
 from pipeline.bank.info import info
 from pipeline.bank.metadata import bank_schema
 from pipeline.bank.problems import first_problems
+from pipeline.export.export import export
 from pipeline.schema import REFINE_STEPS
 
 

@@ -9,12 +9,12 @@ from banks import IDENTITY, held, receipt
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
-from pipeline.bank.export import export
 from pipeline.bank.forget import forget
 from pipeline.bank.info import info
 from pipeline.bank.problems import first_problems
 from pipeline.bank.upkeep import checkpoint, compact, drop, remove, unneeded
 from pipeline.corpus.corpus import corpus_files
+from pipeline.export.export import export
 from pipeline.storage import storage
 from pipeline.storage.table_uri import table_uri
 

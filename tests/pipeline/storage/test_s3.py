@@ -16,7 +16,6 @@ from pipeline.bank.bank import Bank
 from pipeline.bank.bring_back import bring_back
 from pipeline.bank.codec_copy import local_codec
 from pipeline.bank.commit import Receipt, commit
-from pipeline.bank.export import export
 from pipeline.bank.forget import forget
 from pipeline.bank.info import info
 from pipeline.bank.lookup import by_doc_id
@@ -26,6 +25,7 @@ from pipeline.bank.tend import tend
 from pipeline.bank.upkeep import compact, drop
 from pipeline.corpus import spool
 from pipeline.corpus.documents import ColumnRoles
+from pipeline.export.export import export
 from pipeline.plan.plan import plan_corpus
 from pipeline.plan.units import read_unit
 from pipeline.storage import storage

@@ -17,8 +17,8 @@ from banks import IDENTITY, D, E, K, receipt
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
-from pipeline.bank.export import export
 from pipeline.bank.forget import forget
+from pipeline.export.export import export
 
 
 @pytest.fixture
