@@ -17,9 +17,8 @@ import torch
 
 from model.backbone import load_backbone
 from model.config import CodecConfig
-from model.training.losses import Batch, Scored, latent_prefix, reconstruction, stage2_loss
+from model.training.losses import Batch, Scored, latent_prefix, make_batch, reconstruction, stage2_loss
 from model.training.trainee import Trainee
-from model.training.trainer import make_batch
 
 
 def main() -> None:

@@ -37,8 +37,8 @@ ROOM = 8  # tokens past a text's length, after which drafting gives up on an end
 class Codec:
     """Encode, verify and recall chunks of at most `config.chunk_tokens` tokens. Not safe for use by several threads.
 
-    Made by `load_codec` and `untrained_codec`. marker_D (start of decode) and gain are float32 on the CPU, `wrapped` is
-    the PeftModel around the backbone, None where the codec has no adapters or they are `merged` with it.
+    Made by `load_codec` and `untrained_codec`. marker_D (start of decode), gain and slots_KD are float32 on the CPU;
+    `wrapped` is the PeftModel around the backbone, None where the codec has no adapters or they are `merged` with it.
     """
 
     def __init__(
@@ -54,13 +54,14 @@ class Codec:
         head: PoolingHead | None = None,
         wrapped: PeftModel | None = None,
         merged: MergedAdapters | None = None,
+        slots_KD: torch.Tensor | None = None,
     ):
         if (head is None) != (config.pooling == MEAN):
             raise Refusal(f"pooling={config.pooling}: only `nextmem train --system head` makes a codec with a head")
         self.backbone, self.config, self.identity = backbone, config, identity
         self.verifying = verifying or VerifyConfig.of(backbone.precision)
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
-        self.wrapped, self.merged = wrapped, merged
+        self.wrapped, self.merged, self.slots_KD = wrapped, merged, slots_KD
         self.head = None if head is None else head.to(backbone.device)
         self.patches = PatchFormat(config.chunk_tokens, backbone.vocab_size)
         self._layers = []
@@ -71,8 +72,7 @@ class Codec:
         self._start_SD = decoder_start(backbone, config.decoder_start)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
         self._gain = gain.to(backbone.device, backbone.dtype)
-        self._mean_D = statistics.mean_D.to(backbone.device)
-        self._deviation_D = statistics.deviation_D.to(backbone.device)
+        self._mean_D, self._deviation_D = (p.to(backbone.device) for p in (statistics.mean_D, statistics.deviation_D))
         projection = statistics.projection_DE
         self._projection_DE = None if projection is None else projection.to(backbone.device, torch.float32)
 
@@ -138,7 +138,7 @@ class Codec:
         """Latents [B, K, D] of right-padded token ids, in the backbone's dtype. NotFiniteError."""
         self._switch("encoder")
         latents_BKD = encode_latents(
-            self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents
+            self.backbone, ids_BL, lengths_B, self._marker_D, self._gain, self.config.num_latents, self.slots_KD
         )
         require_finite(latents_BKD, "latents are", rows="chunk")
         return latents_BKD

@@ -119,7 +119,7 @@ def require_whole_weights(codec: Codec, folder: str | Path) -> None:
 
 def codec_hash(config: CodecConfig, backbone: str, tokenizer: str, tensors: dict[str, torch.Tensor]) -> str:
     """32 hex digits over configuration, the fingerprints of backbone and tokenizer, and the bytes of every tensor."""
-    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(config.meaning(), sort_keys=True).encode())
     digest.update(f"{FORMAT_VERSION} {backbone} {tokenizer}".encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -137,6 +137,7 @@ def make_codec(
     statistics: Statistics,
     verifying: VerifyConfig | None = None,
     wrapped=None,
+    slots_KD: torch.Tensor | None = None,
 ) -> Codec:
     """A codec from its parts, with its identity. `wrapped`: the PeftModel of `add_adapters`, if it has adapters.
 
@@ -150,6 +151,7 @@ def make_codec(
         statistics=statistics,
         verifying=verifying,
         wrapped=wrapped,
+        slots_KD=slots_KD,
     )
     tensors = _tensors(codec)
     _require_finite(tensors, "the codec's")
@@ -169,6 +171,7 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
         "latent_mean": statistics.mean_D,
         "latent_deviation": statistics.deviation_D,
         "projection": statistics.projection_DE,
+        "slots": codec.slots_KD,
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
     tensors |= {name: _smallest(tensor) for name, tensor in codec.gain.tensors().items()}
@@ -231,4 +234,5 @@ def _codec(backbone, config, tensors, identity, verifying, *, keep_plain: bool) 
         head=head_of(tensors),
         wrapped=wrapped,
         merged=merged,
+        slots_KD=tensors.get("slots"),
     )

@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
 QUANTISERS = ("nf4-standardised-64",)
+LATENTS = ("autoregressive", "parallel")
 POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
 ADAPTERS = ("decoder", "encoder")
 
@@ -26,6 +27,7 @@ class CodecConfig:
 
     chunk_tokens: int = 128  # tokens a chunk holds at most
     num_latents: int = 15  # K
+    latents: str = "autoregressive"  # each is fed back for the next; parallel: all in one forward (model/slots.py)
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: str = "all-linear"
@@ -44,6 +46,7 @@ class CodecConfig:
         _require(self.lora_alpha >= 1, self, "lora_alpha", "at least 1")
         _require(bool(self.lora_targets), self, "lora_targets", "all-linear, or names of layers with commas between")
         _require(bool(self.marker_word), self, "marker_word", "a word")
+        _require_one_of(LATENTS, self, "latents")
         _require_one_of(GAINS, self, "latent_gain")
         _require_one_of(STARTS, self, "decoder_start")
         _require_one_of(QUANTISERS, self, "quantiser")
@@ -52,6 +55,10 @@ class CodecConfig:
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
+
+    def meaning(self) -> dict:
+        """What a codec's hash covers. A field younger than the first codecs is left out at its default: theirs stay."""
+        return {name: value for name, value in self.as_dict().items() if (name, value) != ("latents", LATENTS[0])}
 
     @classmethod
     def from_dict(cls, values: dict) -> CodecConfig:

@@ -15,6 +15,7 @@ from model.backbone import Backbone
 from model.cache import roomy_cache
 from model.finite import require_finite
 from model.gain import LatentGain
+from model.slots import slot_latents
 
 HEAD_ROWS = 512  # positions whose logits are held at once: 100 MB at V = 49,152 in fp32
 
@@ -44,11 +45,15 @@ def encode_latents(
     marker_D: torch.Tensor,
     gain: LatentGain,
     num_latents: int,
+    slots_KD: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Latents [B, K, D] in the backbone's dtype: one prefill of L+1 positions, then K-1 steps over the KV cache.
 
     The state after the final norm at the marker is the first latent; each is fed back through the gain for the next.
+    With slots all come out of one forward (model/slots.py).
     """
+    if slots_KD is not None:
+        return slot_latents(backbone, ids_BL, lengths_B, slots_KD[:num_latents])
     batch, longest = ids_BL.shape
     rows_B = torch.arange(batch, device=ids_BL.device)
     embeds_BSD = backbone.embed(torch.nn.functional.pad(ids_BL, (0, 1)))

@@ -21,6 +21,7 @@ from model.finite import require_finite
 from model.gain import LatentGain, length_gain, regress
 from model.latents import decoder_start
 from model.memory import Statistics
+from model.slots import first_slots
 
 BATCH = 16
 
@@ -33,11 +34,13 @@ def untrained_codec(
     marker_D = base_marker(backbone, config.marker_word)
     chunks = calibration_chunks(backbone, config)
     blank = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
-    probe = Codec(backbone, config, marker_D=marker_D, gain=LatentGain(), statistics=blank)
+    slots_KD = first_slots(backbone, config) if config.latents == "parallel" else None
+    probe = Codec(backbone, config, marker_D=marker_D, gain=LatentGain(), statistics=blank, slots_KD=slots_KD)
     gain = _gain(probe, chunks)
-    probe = Codec(backbone, config, marker_D=marker_D, gain=gain, statistics=blank)
+    probe = Codec(backbone, config, marker_D=marker_D, gain=gain, statistics=blank, slots_KD=slots_KD)
     statistics = calibrate(latents_of(probe, chunks), config)
-    return make_codec(backbone, config, marker_D=marker_D, gain=gain, statistics=statistics, verifying=verifying)
+    parts = {"marker_D": marker_D, "gain": gain, "statistics": statistics, "slots_KD": slots_KD}
+    return make_codec(backbone, config, verifying=verifying, **parts)
 
 
 def _gain(probe: Codec, chunks: Sequence[np.ndarray]) -> LatentGain:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nextmem.codec import Codec, Memory
     from nextmem.converting import convert
     from nextmem.encoding import encode
-    from nextmem.evaluating import evaluate
+    from nextmem.evaluating import compare, evaluate
     from nextmem.hits import Hit
     from nextmem.latents import Latents
     from nextmem.training import train
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pipeline.bank.verify import Verdict
 
 __all__ = [
-    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "convert",
-    "encode", "evaluate", "open", "train",
+    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "compare",
+    "convert", "encode", "evaluate", "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -44,7 +44,7 @@ _HOMES = {
     "nextmem.codec": ("Codec", "Memory"),
     "nextmem.converting": ("convert",),
     "nextmem.encoding": ("encode",),
-    "nextmem.evaluating": ("evaluate",),
+    "nextmem.evaluating": ("compare", "evaluate"),
     "nextmem.hits": ("Hit",),
     "nextmem.latents": ("Latents",),
     "nextmem.training": ("train",),

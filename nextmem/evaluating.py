@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobs.evaluate.evaluate import EvaluateProgress
-    from jobs.evaluate.results import Results
+    from jobs.evaluate.results import Difference, Results
+
+
+def compare(left: str | os.PathLike[str], right: str | os.PathLike[str]) -> list[Difference]:
+    """Paired differences of two evaluations, by their results.json: the left one's systems less the right one's.
+
+    A system is paired with its namesake, or with the only other one that does the task. Raises Refusal where the files
+    share nothing, are torn or are not there.
+    """
+    from pathlib import Path
+
+    from jobs.evaluate.compare import compared
+
+    return compared(Path(left), Path(right))
 
 
 def evaluate(
@@ -38,8 +51,9 @@ def evaluate(
 
     A system is a codec's folder, `default`, `untrained`, or a baseline's name or folder. `tasks`: names, or "all".
     `limit`: texts, questions and queries of each set; None is all of them. `refine`: optimizer steps, for one more row
-    a codec. `out`: a folder that gets results.json; the same call again goes on there where it was stopped. `models`:
-    folders or hub ids of embedders. `prompt`: with {context} and {question}. `judge`: an endpoint's base and a model.
+    a codec. `out`: a folder that gets results.json and report.html; the same call again goes on there where it was
+    stopped. `models`: folders or hub ids of embedders. `prompt`: with {context} and {question}. `judge`: an endpoint's
+    base and a model.
 
     What failed stands in `faults` of the result, and the rest is there. Raises Refusal (a ValueError) for an unknown
     task or system, or data that holds nothing.

@@ -31,10 +31,11 @@ def train(
     """Train a codec in the run folder; the same call again goes on where it stopped.
 
     Returns the codec's folder, or None where `minutes` were over before the end. `data`: passages as Parquet or JSONL,
-    needed for a new run only. `init`: a codec folder to start from. `ray=False` trains in this process. `change=True`
-    goes on with other settings than the run's. `export`: train no further, write the latest checkpoint's codec there.
-    `on_progress` is told of each measured step (a row of the run's metrics.jsonl), `say` what else a person may want
-    to read. `settings` are those of docs/settings.md, by name.
+    needed for a new run only. `system`: a baseline to train in a codec's place (docs/evaluation.md). `init`: a codec
+    folder to start from. `ray=False` trains in this process. `change=True` goes on with other settings than the run's.
+    `export`: train no further, write the latest checkpoint's codec there. `on_progress` is told of each measured step
+    (a row of the run's metrics.jsonl), `say` what else a person may want to read. `settings` are those of
+    docs/settings.md, by name.
 
     `system="head"` teaches an embedding head instead, on the latents of the banks that `data` names (docs/search.md).
 
@@ -63,5 +64,6 @@ def train(
         minutes=minutes,
         change=change,
         export=None if export is None else os.fspath(export),
+        system=system,
     )
     return run_train(request, on_progress=on_progress, say=say)

@@ -21,6 +21,7 @@ NOT_FOR = {
 }
 MAY_READ = {  # rooms of one package; what is not named here reads no other room of its package
     "model.training": {"model"},
+    "model.baselines": {"model", "model.training"},
     "pipeline.storage": {"pipeline"},
     "pipeline.corpus": {"pipeline", "pipeline.storage"},
     "pipeline.plan": {"pipeline", "pipeline.storage", "pipeline.corpus"},
@@ -31,7 +32,7 @@ MAY_READ = {  # rooms of one package; what is not named here reads no other room
     "jobs.cluster": {"jobs"},
     "jobs.encode": {"jobs", "jobs.cluster"},
     "jobs.train": {"jobs", "jobs.cluster"},
-    "jobs.evaluate": {"jobs", "jobs.encode"},
+    "jobs.evaluate": {"jobs", "jobs.encode", "jobs.train"},
     "nextmem": {"nextmem.commands"},  # the command line hangs its commands up
     "nextmem.commands": {"nextmem"},
 }

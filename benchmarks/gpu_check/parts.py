@@ -22,8 +22,9 @@ from model.memory import Memory
 from model.speed import body_weights, encode_flop
 from model.tokens import text_hash
 from model.training.curriculum import Place, TrainConfig
+from model.training.flop import step_flop
 from model.training.trainee import Trainee
-from model.training.trainer import Trainer, step_flop
+from model.training.trainer import Trainer
 from model.untrained import untrained_codec
 
 STEPS = 5  # of training

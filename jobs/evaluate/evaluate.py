@@ -15,6 +15,7 @@ from jobs.evaluate.made import made_of
 from jobs.evaluate.opened import open_systems
 from jobs.evaluate.outcome import Outcome
 from jobs.evaluate.reader import Reader
+from jobs.evaluate.report.page import REPORT, write_page
 from jobs.evaluate.request import TASKS, EvaluateRequest
 from jobs.evaluate.results import Results, write_results
 from jobs.evaluate.sets import Cut, EvalSet, find_sets, load_set, mixed
@@ -129,6 +130,7 @@ def run_evaluate(
         kept.close()
     if out is not None:
         write_results(results, out / RESULTS)
+        write_page(results, out / REPORT)
     return results
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.evaluate.system import Opening, System
-from jobs.evaluate.systems import bm25, codec, embedder, text
+from jobs.evaluate.systems import bm25, chunk_lora, codec, dyprag, embedder, text
 from model.codec_folder import SETTINGS
 from model.refusal import Missing, Refusal
 
@@ -19,6 +19,9 @@ SYSTEMS: dict[str, Callable[[str, Path | None, Opening], list[System]]] = {
     "bm25": bm25.opened,
     "minilm": embedder.opened,
     "bge": embedder.opened,
+    "lora": chunk_lora.opened,
+    "dyprag": dyprag.opened,
+    "dyprag-ours": dyprag.opened,
 }
 
 

@@ -17,16 +17,17 @@ from safetensors.torch import load_file
 from jobs.train.run_folder import Metrics, RunFolder, RunSettings
 from jobs.train.run_log import RunLog
 from model.backbone import Backbone, default_device, load_backbone
+from model.baselines.dyprag import Translating
+from model.baselines.settings import DYPRAG
 from model.codec_folder import TENSORS
 from model.codec_io import save_codec
 from model.gain import TOKENS_A_CHANNEL
 from model.refusal import Refusal
-from model.speed import body_weights, matmul_rate
+from model.speed import matmul_rate
 from model.training.curriculum import Place
 from model.training.passages import Passages, Sampler
-from model.training.sampling import write_sample
 from model.training.trainee import Trainee
-from model.training.trainer import Group, LossError, Measured, Trainer, step_flop
+from model.training.trainer import Group, LossError, Measured, Trainer
 from model.untrained import calibrate, latents_of
 
 
@@ -72,10 +73,7 @@ class _Loop:
             self.held_out = self.held_out[: len(self.held_out) // group.size * group.size]
         device = default_device() if options.device == "auto" else options.device
         self.backbone = _backbone(self.settings, "cpu" if shared_out else device)
-        self.weights, self.head = body_weights(self.backbone), self.backbone.head.weight.numel()
-        self.trainee = Trainee(
-            self.backbone, self.settings.codec, seed=self.config.seed, shard_on=device if shared_out else None
-        )
+        self.trainee = _trainee(self.backbone, self.settings, shard_on=device if shared_out else None)
         try:
             self.trainer = Trainer(self.trainee, self.config, group)
         except Refusal as error:
@@ -139,13 +137,14 @@ class _Loop:
         self.place = self.curriculum.after_step(place)
         if self.log is not None:
             lengths = self.sampler.lengths_N[indices]
-            flop = step_flop(self.weights, self.head, lengths, place, self.settings.codec.num_latents)
+            flop = self.trainee.flop(lengths, place)
             self.log.step(
                 place,
                 measured,
                 learning_rate=self.curriculum.learning_rate(place),
                 tokens=int(lengths.sum()),
                 seconds=seconds,
+                flop=flop,
                 share=flop / seconds / self.rate / self.group.size,
                 steps_left=self.curriculum.steps_left(self.place),
             )
@@ -170,7 +169,7 @@ class _Loop:
             raise HaltedError(f"{error} ({self.place.name()}). The last good checkpoint is {kept}.") from None
 
     def _end_substage(self) -> None:
-        samples = [write_sample(self.trainee, c, self.place) for c in self._sampled()]
+        samples = [self.trainee.sample(c, self.place) for c in self._sampled()]
         if self.log is not None:
             stable = self.config.patience and self.place.stale >= self.config.patience
             self.log.end_of_substage(self.place, samples, by="plateau" if stable else "cap")
@@ -240,6 +239,10 @@ class _Loop:
         """
         if not self._computes:
             return
+        if isinstance(self.trainee, Translating):
+            if self.group.is_first and not folder.exists():
+                self.trainee.save(folder)
+            return
         if self.place.stage == 1 or self.config.stages == "1":
             self.trainee.begin_stage_2(self._gain_chunks())
         self.trainee.round_off()
@@ -254,6 +257,12 @@ class _Loop:
     def _computes(self) -> bool:
         """Whether this worker takes part in what one is enough for: all do where the backbone is shared out."""
         return self.group.is_first or self.config.shard_backbone
+
+
+def _trainee(backbone: Backbone, settings: RunSettings, shard_on: str | None) -> Trainee | Translating:
+    if settings.system in DYPRAG:
+        return Translating(backbone, settings.codec, settings.system, seed=settings.train.seed)
+    return Trainee(backbone, settings.codec, seed=settings.train.seed, shard_on=shard_on)
 
 
 def _backbone(settings: RunSettings, device: str) -> Backbone:

@@ -34,13 +34,14 @@ class RunSettings:
     init: str | None
     train: TrainConfig
     codec: CodecConfig
+    system: str = "nextmem"  # a name of model/baselines/settings.py
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
 
     def flat(self) -> dict[str, object]:
         return (
-            {"backbone": self.backbone, "data": self.data, "init": self.init}
+            {"system": self.system, "backbone": self.backbone, "data": self.data, "init": self.init}
             | self.train.as_dict()
             | (self.codec.as_dict())
         )
@@ -63,7 +64,8 @@ class RunFolder:
         try:
             saved = json.loads(self.config.read_text())
             train, codec = TrainConfig(**saved["train"]), CodecConfig.from_dict(saved["codec"])
-            return RunSettings(saved["backbone"], tuple(saved["data"]), saved["init"], train, codec)
+            system = saved.get("system", "nextmem")
+            return RunSettings(saved["backbone"], tuple(saved["data"]), saved["init"], train, codec, system)
         except (ValueError, KeyError, TypeError) as error:
             raise Refusal(f"{self.config} is damaged or of another version: {error!r}. Name a new folder.") from None
 

@@ -24,12 +24,15 @@ class RunLog:
         self.events = _events(run, place.step)
         self.tokens_per_second = None
 
-    def step(self, place: Place, measured: Measured, *, learning_rate, tokens, seconds, share, steps_left) -> None:
+    def step(
+        self, place: Place, measured: Measured, *, learning_rate, tokens, seconds, flop, share, steps_left
+    ) -> None:
         row = _row("step", place, measured) | {
             "gradient_norm": measured.gradient_norm,
             "learning_rate": learning_rate,
             "tokens": tokens,
             "tokens_per_second": tokens / seconds,
+            "flop": flop,
             "share_of_limit": share,
             "memory_mb": memory_mb(),
             "steps_left": steps_left,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jobs.settings import replaced
 from jobs.train.run_folder import RunFolder, RunSettings
+from model.baselines.settings import require_trainable, system_settings
 from model.codec_folder import read_settings
 from model.config import MEAN, CodecConfig
 from model.embedded import EMBEDDED
@@ -45,6 +46,7 @@ class TrainRequest:
     use_ray: bool = True
     minutes: float | None = None
     change: bool = False
+    system: str | None = None  # what is trained: a codec, or a baseline of model/baselines/settings.py
     export: str | None = None  # a new folder for the codec of the latest checkpoint; the run stays as it is
 
 
@@ -115,13 +117,15 @@ def _asked(request: TrainRequest, held: RunSettings | None, path: Path) -> RunSe
         start = read_settings(init) if init else None
         codec = replace(CodecConfig.from_dict(start["config"]), pooling=MEAN) if start else CodecConfig()  # no head yet
         backbone = request.backbone or (start["backbone"] if start else EMBEDDED)
-        held = RunSettings(backbone, (), init, TrainConfig(), codec)
+        system = request.system or "nextmem"
+        train, codec = replaced(system_settings(system), TrainConfig(), codec)
+        held = RunSettings(backbone, (), init, train, codec, system)
     stages = {"stages": request.stages} if request.stages else {}
     train, codec = replaced({**request.settings, **stages}, held.train, held.codec)
     backbone = request.backbone or held.backbone
     backbone = _absolute(backbone) if Path(backbone).is_dir() else backbone
     data = tuple(_absolute(path) for path in request.data) or held.data
-    asked = RunSettings(backbone, data, init, train, codec)
+    asked = RunSettings(backbone, data, init, train, codec, request.system or held.system)
     _require_fit(asked)
     return asked
 
@@ -129,6 +133,7 @@ def _asked(request: TrainRequest, held: RunSettings | None, path: Path) -> RunSe
 def _require_fit(asked: RunSettings) -> None:
     """Refuse a plan without an end, and a start codec of another shape or of another backbone."""
     Curriculum(asked.train, asked.codec.num_latents)
+    require_trainable(asked.system, asked.train, asked.init)
     if asked.init is None:
         return
     start = read_settings(asked.init)

@@ -13,7 +13,7 @@ from model.refusal import Refusal
 
 STAGES = ("both", "1", "2")
 CURRICULA = ("progressive", "all_at_once")
-TRAINS = ("encoder", "both")
+TRAINS = ("encoder", "encoder_marker", "both")
 PRECISIONS = ("auto", "fp32", "bf16")
 LOSS_FLOOR = 1e-3  # nats a label: a fall smaller than this is no progress, however small the loss is by then
 
@@ -24,7 +24,7 @@ class TrainConfig:
 
     stages: str = "both"
     curriculum: str = "progressive"  # all_at_once: sub-stage K alone, with the steps of all of them
-    trains: str = "both"  # in stage 2; encoder: decoder adapter and marker stay, as in the paper
+    trains: str = "both"  # in stage 2; encoder: decoder adapter and marker stay, as in the paper; encoder_marker
     quantise_in_loop: bool = False  # the decoder reads what NF4 keeps of the latents
     text_noise: float = 0.0  # in stage 2: share of the tokens that the decoder reads that are replaced at random
     stage1_steps: int = 3092

@@ -8,14 +8,20 @@ Source: NextMem (arXiv 2603.15634), the two stages; the parallel form of stage 2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from model.latents import encode_latents
+from model.slots import slot_latents
 from model.straight_through import through_nf4
 from model.training.head_loss import HeadLoss
-from model.training.trainee import Trainee
+
+if TYPE_CHECKING:
+    from model.training.trainee import Trainee
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,21 @@ class Prefix:
 
     embeds_BPD: torch.Tensor
     lengths_B: torch.Tensor
+
+
+def make_batch(
+    chunks: Sequence[np.ndarray], device: torch.device, *, read: Sequence[np.ndarray] | None = None
+) -> Batch:
+    """Right-padded with zeros, which are never looked at. `read`: of the same lengths, see `Batch.read_BL`."""
+    lengths_B = torch.tensor([len(chunk) for chunk in chunks], device=device)
+    return Batch(_padded(chunks, device), lengths_B, None if read is None else _padded(read, device))
+
+
+def _padded(chunks: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    ids_BL = np.zeros((len(chunks), max(map(len, chunks))), dtype=np.int64)
+    for row, chunk in zip(ids_BL, chunks, strict=True):
+        row[: len(chunk)] = chunk
+    return torch.from_numpy(ids_BL).to(device)
 
 
 def stage1_loss(trainee: Trainee, batch: Batch) -> Scored:
@@ -82,8 +103,12 @@ def tokens_covered(lengths_B: torch.Tensor, substage: int, num_latents: int) -> 
 
 
 def parallel_latents(trainee: Trainee, batch: Batch, substage: int) -> torch.Tensor:
-    """Latents [B, s, D] with gradient, from one causal forward over `x, [SoD], h_1..h_{s-1}` (the h without)."""
+    """Latents [B, s, D] with gradient, from one causal forward over `x, [SoD], h_1..h_{s-1}` (the h without), or over
+    `x` and s slots."""
     backbone, lengths_B = trainee.backbone, batch.lengths_B
+    if trainee.slots_KD is not None:
+        with trainee.adapter("encoder"), trainee.recomputing():
+            return slot_latents(backbone, batch.ids_BL, lengths_B, trainee.slots_KD[:substage])
     with trainee.adapter("encoder"):
         pieces = [backbone.embed(batch.ids_BL), trainee.marker_D.expand(len(lengths_B), 1, -1)]
         if substage > 1:

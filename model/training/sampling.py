@@ -6,6 +6,7 @@ Shapes: one chunk of L tokens, s latents, D hidden width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from model.cache import roomy_cache
 from model.codec import ROOM
 from model.latents import encode_latents
 from model.training.curriculum import Place
-from model.training.losses import Batch, latent_prefix, text_prefix
-from model.training.trainee import Trainee
-from model.training.trainer import make_batch
+from model.training.losses import Batch, latent_prefix, make_batch, text_prefix
+
+if TYPE_CHECKING:
+    from model.training.trainee import Trainee
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +63,5 @@ def greedy(trainee: Trainee, prefix_1PD: torch.Tensor, limit: int) -> list[int]:
 def _latents(trainee: Trainee, batch: Batch, substage: int) -> torch.Tensor:
     gain = trainee.gain.to(trainee.backbone.dtype)
     with trainee.adapter("encoder"):
-        return encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, trainee.marker_D, gain, substage)
+        marker_D, slots_KD = trainee.marker_D, trainee.slots_KD
+        return encode_latents(trainee.backbone, batch.ids_BL, batch.lengths_B, marker_D, gain, substage, slots_KD)

@@ -21,8 +21,14 @@ from model.config import CodecConfig
 from model.gain import LatentGain, Regression, length_gain, regress
 from model.latents import decoder_start
 from model.memory import Statistics
+from model.slots import first_slots
+from model.speed import body_weights
 from model.training.compiled import compile_layers
+from model.training.curriculum import Place, TrainConfig
+from model.training.flop import step_flop
+from model.training.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
 from model.training.merging import MergedLayers
+from model.training.sampling import Sample, write_sample
 from model.training.sharding import shard_layers
 from model.untrained import base_marker, latents_of
 
@@ -37,6 +43,7 @@ class Trainee:
 
     def __init__(self, backbone: Backbone, config: CodecConfig, *, seed: int = 0, shard_on: str | None = None):
         self.backbone, self.config = backbone, config
+        self._sizes = body_weights(backbone), backbone.head.weight.numel()  # before there are adapters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.wrapped = add_adapters(backbone, config)
@@ -48,6 +55,9 @@ class Trainee:
         self.first_gain: LatentGain | Regression = LatentGain()
         self.factor_D = nn.Parameter(torch.ones_like(self.base_D), requires_grad=False)
         self.statistics = Statistics(torch.zeros(backbone.width), torch.ones(backbone.width), None)
+        self.slots_KD: nn.Parameter | None = None
+        if config.latents == "parallel":
+            self.slots_KD = nn.Parameter(first_slots(backbone, config).to(self.base_D), requires_grad=False)
         self._training: dict[str, nn.Parameter] = {}
         self._recomputes = False
         self._merged: MergedLayers | None = None
@@ -69,17 +79,47 @@ class Trainee:
             return self.first_gain
         return LatentGain(self.first_gain.factor_D * self.factor_D)
 
+    def prepare(self, config: TrainConfig) -> None:
+        """Once, before the first step: how its forwards are to be computed."""
+        if config.gradient_checkpointing:
+            self.recompute_layers()
+        if config.compile_layers:
+            self.compile_layers()
+        if config.merged and not (self.config.load_in_4bit or config.shard_backbone):
+            self.merge_to_generate()
+
+    def score(self, batch: Batch, place: Place, *, quantise: bool = False) -> Scored:
+        """The loss of a batch at a place of the curriculum."""
+        if place.stage == 1:
+            return stage1_loss(self, batch)
+        return stage2_loss(self, batch, place.substage, quantise=quantise)
+
+    def plain(self, batch: Batch) -> Scored:
+        """The backbone's own loss on the same labels."""
+        return plain_loss(self, batch)
+
+    def sample(self, chunk_L: np.ndarray, place: Place) -> Sample:
+        """What is written of a chunk at a place, greedily."""
+        return write_sample(self, chunk_L, place)
+
+    def flop(self, lengths: np.ndarray, place: Place) -> float:
+        """Of a step over chunks of these lengths."""
+        feeds_back, (weights, head) = self.slots_KD is None, self._sizes
+        return step_flop(weights, head, lengths, place, self.config.num_latents, feeds_back=feeds_back)
+
     def train(self, stage: int, trains: str) -> dict[str, nn.Parameter]:
-        """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter, a learned
-        gain, and with `trains="both"` all of it."""
+        """Choose what trains, by name: decoder adapter and marker in stage 1; in stage 2 the encoder adapter with its
+        slots, a learned gain, with `trains="encoder_marker"` the marker too, and with `trains="both"` all of it."""
         adapters = ("decoder",) if stage == 1 else ("encoder", "decoder") if trains == "both" else ("encoder",)
         named = {
             name: parameter
             for name, parameter in self.wrapped.named_parameters()
             if any(f".{adapter}." in name for adapter in adapters)
         }
-        if "decoder" in adapters:
+        if "decoder" in adapters or trains == "encoder_marker":
             named["marker"] = self.delta_D
+        if stage == 2 and self.slots_KD is not None:
+            named["slots"] = self.slots_KD
         if stage == 2 and self.config.latent_gain in ("learned", "linear"):
             named["gain"] = self.factor_D
         self._training = named
@@ -173,6 +213,7 @@ class Trainee:
             gain=self.gain.detached(),
             statistics=statistics or self.statistics,
             wrapped=self.wrapped,
+            slots_KD=None if self.slots_KD is None else self.slots_KD.detach().cpu().clone(),
         )
 
     def round_off(self) -> None:
@@ -193,6 +234,8 @@ class Trainee:
             "latent_mean": self.statistics.mean_D,
             "latent_deviation": self.statistics.deviation_D,
         }
+        if self.slots_KD is not None:
+            tensors["slots"] = self.slots_KD.detach().cpu().clone()
         first = {f"first_{name}": tensor.cpu() for name, tensor in self.first_gain.tensors().items()}
         return tensors | first | {"gain_factor": self.factor_D.detach().cpu().clone()}
 
@@ -207,13 +250,16 @@ class Trainee:
         if self.config.latent_gain != "raw":
             self.set_gain(_first_gain(tensors))
             self.factor_D.data.copy_(tensors.get("gain_factor", torch.ones_like(self.factor_D)))
+        if self.slots_KD is not None and "slots" in tensors:
+            self.slots_KD.data.copy_(tensors["slots"])
         self.statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], None)
         self._require_gradients()
 
     def _require_gradients(self) -> None:
         self.wrapped.requires_grad_(False)
-        for parameter in (self.delta_D, self.factor_D):
-            parameter.requires_grad_(False)
+        for parameter in (self.delta_D, self.factor_D, self.slots_KD):
+            if parameter is not None:
+                parameter.requires_grad_(False)
         for parameter in self._training.values():
             parameter.requires_grad_(True)
 

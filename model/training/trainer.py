@@ -16,7 +16,7 @@ import torch
 
 from model.batches import batches
 from model.training.curriculum import Curriculum, Place, TrainConfig
-from model.training.losses import Batch, Scored, plain_loss, stage1_loss, stage2_loss
+from model.training.losses import Batch, Scored, make_batch
 from model.training.noise import noisy
 from model.training.optimizer import MasterAdamW
 from model.training.trainee import NEUTRAL, Trainee
@@ -67,12 +67,7 @@ class Trainer:
         self.trainee, self.config, self.group = trainee, config, group or Group()
         self.curriculum = Curriculum(config, trainee.config.num_latents)
         self.optimizer: MasterAdamW | None = None
-        if config.gradient_checkpointing:
-            trainee.recompute_layers()
-        if config.compile_layers:
-            trainee.compile_layers()
-        if config.merged and not (trainee.config.load_in_4bit or config.shard_backbone):
-            trainee.merge_to_generate()
+        trainee.prepare(config)
 
     def enter(
         self,
@@ -134,7 +129,7 @@ class Trainer:
         sums = torch.zeros(2, device=self.trainee.backbone.device)
         with nullcontext() if plain else self._unchanged(place):
             for batch in self._micro_batches(chunks):
-                scored = plain_loss(self.trainee, batch) if plain else self._score(batch, place)
+                scored = self.trainee.plain(batch) if plain else self._score(batch, place)
                 sums += torch.stack([scored.loss, scored.correct])
         labels = sum(len(chunk) + 1 for chunk in chunks)
         loss, correct = (self.group.sum_(sums) / labels).tolist()
@@ -143,13 +138,14 @@ class Trainer:
         return Measured(loss, correct, labels)
 
     def _score(self, batch: Batch, place: Place) -> Scored:
-        if place.stage == 1:
-            return stage1_loss(self.trainee, batch)
-        return stage2_loss(self.trainee, batch, place.substage, quantise=self.config.quantise_in_loop)
+        return self.trainee.score(batch, place, quantise=self.config.quantise_in_loop)
 
     def _unchanged(self, place: Place) -> AbstractContextManager[None]:
         """Around what generates latents to feed back, between two changes of the weights."""
-        return self.trainee.unchanged() if place.stage == 2 and place.substage > 1 else nullcontext()
+        return self.trainee.unchanged() if self._feeds_back(place) else nullcontext()
+
+    def _feeds_back(self, place: Place) -> bool:
+        return place.stage == 2 and place.substage > 1 and self.trainee.slots_KD is None
 
     def _read(self, chunks: Sequence[np.ndarray], place: Place) -> Sequence[np.ndarray] | None:
         """What the decoder reads of a global batch in its place, in stage 2; None: the batch itself."""
@@ -163,33 +159,3 @@ class Trainer:
             rows = [own[i] for i in group]
             device = self.trainee.backbone.device
             yield make_batch([chunks[i] for i in rows], device, read=None if read is None else [read[i] for i in rows])
-
-
-def make_batch(
-    chunks: Sequence[np.ndarray], device: torch.device, *, read: Sequence[np.ndarray] | None = None
-) -> Batch:
-    """Right-padded with zeros, which are never looked at. `read`: of the same lengths, see `Batch.read_BL`."""
-    lengths_B = torch.tensor([len(chunk) for chunk in chunks], device=device)
-    return Batch(_padded(chunks, device), lengths_B, None if read is None else _padded(read, device))
-
-
-def _padded(chunks: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
-    ids_BL = np.zeros((len(chunks), max(map(len, chunks))), dtype=np.int64)
-    for row, chunk in zip(ids_BL, chunks, strict=True):
-        row[: len(chunk)] = chunk
-    return torch.from_numpy(ids_BL).to(device)
-
-
-def step_flop(weights: int, head: int, lengths: np.ndarray, place: Place, num_latents: int) -> float:
-    """FLOP of a step through the frozen backbone: 2 a weight and position forward, as much again for the gradient of
-    the activations; generating the fed-back latents is forward only. `head`: weights of the LM head."""
-    lengths = np.asarray(lengths)
-    labels = float((lengths + 1).sum())
-    if place.stage == 1:
-        trained, generated = float((2 * lengths + 1).sum()), 0.0
-    else:
-        s = place.substage
-        tail = lengths - -(-lengths * s // num_latents)
-        trained = float((lengths + s + (s + tail + 1 + lengths)).sum())
-        generated = float((lengths + s - 1).sum()) if s > 1 else 0.0
-    return 4.0 * weights * trained + 2.0 * weights * generated + 4.0 * head * labels

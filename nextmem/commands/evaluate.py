@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import click
 
+from nextmem.commands.differences import show_differences
 from nextmem.commands.evaluated import Bar, show
 from nextmem.commands.options import as_json_option, say
 
 
 @click.command()
 @click.argument("systems", nargs=-1, metavar="[SYSTEM]...")
-@click.option("--data", multiple=True, required=True, metavar="DATA", help="Folders or files of sets, or hf:NAME.")
+@click.option("--data", multiple=True, metavar="DATA", help="Folders or files of sets, or hf:NAME.")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A.json B.json",
+    help="Measure nothing: paired differences of two results.json, A less B.",
+)
 @click.option("--tasks", default="reconstruct", show_default=True, metavar="TASK,...", help="Or `all`.")
 @click.option("--sets", metavar="NAME,...", help="Of DATA; default: all.")
 @click.option(
@@ -21,7 +28,9 @@ from nextmem.commands.options import as_json_option, say
     type=click.IntRange(min=0),
     help="Texts, questions and queries of each set, at most; 0: all.",
 )
-@click.option("-o", "--out", metavar="OUT", help="A folder for results.json and for what is measured: to go on there.")
+@click.option(
+    "-o", "--out", metavar="OUT", help="A folder for results.json, report.html and what is measured: to go on there."
+)
 @click.option("--refine", default=0, type=click.IntRange(min=0), metavar="STEPS", help="One more row a codec, refined.")
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder. It reads, too.")
 @click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="An embedder's folder or hub id.")
@@ -35,7 +44,7 @@ from nextmem.commands.options import as_json_option, say
 )
 @as_json_option
 @click.pass_obj
-def evaluate(given, systems, data, tasks, sets, limit, out, judge, judge_model, models, as_json, **more):
+def evaluate(given, systems, data, compare, tasks, sets, limit, out, judge, judge_model, models, as_json, **more):
     """What memories are worth: SYSTEMs put to tasks on sets of passages, with intervals.
 
     A SYSTEM is a codec's folder, `default` (the one without any), `untrained`, a trained baseline's folder, or one of
@@ -44,6 +53,13 @@ def evaluate(given, systems, data, tasks, sets, limit, out, judge, judge_model, 
     """
     import nextmem
 
+    if compare:
+        if data or systems or out:
+            raise click.UsageError("--compare measures nothing: leave out SYSTEM, --data and -o")
+        show_differences(nextmem.compare(*compare), as_json=as_json)
+        return
+    if not data:
+        raise click.UsageError("name sets to measure on with --data, or two results.json with --compare")
     if (judge is None) != (judge_model is None):
         raise click.UsageError("--judge and --judge-model go together")
     if odd := [each for each in models if "=" not in each]:

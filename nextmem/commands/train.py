@@ -14,7 +14,7 @@ from nextmem.commands.options import as_json_option, pool_option, say
 @click.option("--data", multiple=True, metavar="PASSAGES", help="Files, folders or globs; Parquet, JSONL, JSONL.gz.")
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--stage", "stages", type=click.Choice(["both", "1", "2"]), help="Default: both.")
-@click.option("--system", type=click.Choice(["head"]), help="An embedding head, on the latents of banks.")
+@click.option("--system", metavar="NAME", help="In a codec's place: head (on latents of banks), or a baseline.")
 @click.option("--init", metavar="CODEC", help="Codec folder whose adapters to start from.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--gpus", is_flag=True, help="One GPU a worker, waited for.")

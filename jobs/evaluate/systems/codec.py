@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from jobs.evaluate.banked import bank_of
+from jobs.evaluate.budget import budget
 from jobs.evaluate.reader import Reader
 from jobs.evaluate.sets import Text
 from jobs.evaluate.system import Answer, Memory, Opening, Question, System
@@ -71,8 +72,10 @@ class CodecSystem:
             "backbone": codec.backbone.name,
             "precision": codec.backbone.precision,
             "latents": codec.config.num_latents,
+            "made": codec.config.latents,
             "width": codec.backbone.width,
             "chunk_tokens": codec.config.chunk_tokens,
+            **budget(folder),
         }
 
     @torch.inference_mode()

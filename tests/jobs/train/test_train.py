@@ -178,7 +178,9 @@ def test_a_start_codec_that_means_something_else_is_refused(tmp_path, data, done
 
 def test_all_of_a_codec_is_compared_with_the_runs_but_what_may_differ():
     """A field that is new must be thought of: its name stands here or among MAY_DIFFER."""
-    compared = {"lora_rank", "lora_alpha", "lora_targets", "latent_gain", "decoder_start", "marker_word"}
+    compared = {
+        "latents", "lora_rank", "lora_alpha", "lora_targets", "latent_gain", "decoder_start", "marker_word",
+    }  # fmt: skip
     assert set(CodecConfig().as_dict()) == compared | set(MAY_DIFFER)
 
 

@@ -15,10 +15,10 @@ import torch
 from model.backbone import load_backbone
 from model.config import CodecConfig
 from model.training.curriculum import TrainConfig
-from model.training.losses import latent_prefix
+from model.training.losses import latent_prefix, make_batch
 from model.training.sampling import greedy
 from model.training.trainee import Trainee
-from model.training.trainer import Trainer, make_batch
+from model.training.trainer import Trainer
 from model.untrained import latents_of
 
 pytestmark = pytest.mark.training

@@ -13,10 +13,11 @@ from model.adapters import adapter_tensors
 from model.backbone import load_backbone
 from model.config import CodecConfig
 from model.training.curriculum import Place, TrainConfig
+from model.training.flop import step_flop
 from model.training.optimizer import MasterAdamW
 from model.training.sampling import write_sample
 from model.training.trainee import Trainee
-from model.training.trainer import LossError, Trainer, step_flop
+from model.training.trainer import LossError, Trainer
 
 pytestmark = pytest.mark.training
 

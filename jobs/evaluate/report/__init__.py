@@ -1,0 +1,1 @@
+"""An evaluation's results as one page that a person reads."""

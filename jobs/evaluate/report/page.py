@@ -1,0 +1,164 @@
+"""report.html: one file that asks nothing of a network, made of results.json alone."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from jobs.evaluate.report import drawings, tables
+from jobs.evaluate.report.differences import Piece, differences
+from jobs.evaluate.report.drawings import Drawing
+from jobs.evaluate.report.names import shortened
+from jobs.evaluate.report.paper import WHOSE
+from jobs.evaluate.report.tables import Table
+from jobs.evaluate.results import Results
+
+REPORT = "report.html"
+ANSWERING = ("nats", "gap", "judge", "exact", "f1", "contains")
+RECONSTRUCTION = ("f1", "rouge1", "rougeL", "bleu", "chrf", "edit", "whole", "names", "fidelity", "patch_bytes")
+RETRIEVAL = ("hit@1", "hit@5", "hit@10", "recall@5", "recall@10", "mrr@5", "mrr@10", "ndcg@10")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A task's part of the page. `folded`: tables that most readers pass over."""
+
+    anchor: str
+    heading: str
+    lead: str
+    drawings: Sequence[Drawing]
+    tables: Sequence[Table]
+    folded: Sequence[Table] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A text and what was made of it, differences marked."""
+
+    set: str
+    id: str
+    f1: float
+    question: str | None
+    original: list[Piece]
+    made: list[Piece]
+
+
+def write_page(results: Results, path: Path) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(page(results), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def page(results: Results) -> str:
+    """The page as HTML."""
+    results = shortened(results)
+    environment = Environment(
+        loader=PackageLoader("jobs.evaluate.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        made=results.made,
+        sets=results.sets,
+        systems=results.systems,
+        overview=tables.overview(results),
+        paper=WHOSE,
+        sections=[section for section in sections(results) if section.drawings or section.tables],
+        cases=cases(results),
+        costs=tables.costs(results),
+        absent=results.absent,
+        faults=results.faults,
+    )
+
+
+def sections(results: Results) -> list[Section]:
+    """All parts in the order of the page, also those without figures."""
+    return [_reconstruction(results), *_retrieval(results), _answering(results), *_analyses(results)]
+
+
+def cases(results: Results) -> dict[str, list[Case]]:
+    """Worst first, by system."""
+    found = defaultdict(list)
+    for each in sorted(results.samples, key=lambda sample: sample.f1):
+        found[each.system].append(
+            Case(each.set, each.id, each.f1, each.question, *differences(each.original, each.made))
+        )
+    return {name: found[name] for name in sorted(found, key=lambda name: _place(results, name))}
+
+
+def _place(results: Results, system: str) -> int:
+    return list(results.systems).index(system) if system in results.systems else len(results.systems)
+
+
+def _reconstruction(results: Results) -> Section:
+    own = [f for f in results.figures if f.task == "reconstruct"]
+    made = {metric: tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=list(results.sets))
+            for metric in RECONSTRUCTION}  # fmt: skip
+    present = {metric: table for metric, table in made.items() if table is not None}
+    lead = (
+        "What each memory alone gives back of a text: greedy, free-running, without a patch. F1 counts lower-cased "
+        "words as a bag; whole is the share of texts that come back without one wrong token."
+    )
+    shown = [table for metric, table in present.items() if metric in ("f1", "whole")]
+    folded = [table for metric, table in present.items() if metric not in ("f1", "whole")]
+    gaps = [d for d in results.differences if d.task == "reconstruct"]
+    if (paired := tables.against(gaps, metric="f1", sets=list(results.sets))) is not None:
+        shown.insert(1, paired)
+    return Section("reconstruction", "Reconstruction", lead, drawings.reconstruction(results), shown, folded)
+
+
+def _retrieval(results: Results) -> list[Section]:
+    leads = {
+        "question": ("Retrieval, in the question's own pool", "The paper's task: which of the question's own "
+                     "references hold the answer. Pools are small, so these figures are high by their make."),
+        "corpus": ("Retrieval, in the whole corpus", "Every passage of the set is a candidate. Not to be compared with "
+                   "the figures above."),
+    }  # fmt: skip
+    found = []
+    for pool, (heading, lead) in leads.items():
+        own = [f for f in results.figures if f.task == "retrieve" and f.at.get("pool") == pool]
+        made = [tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=list(results.sets))
+                for metric in RETRIEVAL]  # fmt: skip
+        present = [table for table in made if table is not None]
+        main = [table for table in present if table.caption in ("Hit@5", "MRR@5", "nDCG@10")]
+        rest = [table for table in present if table not in main]
+        found.append(Section(f"retrieval-{pool}", heading, lead, drawings.retrieval(results, pool), main, rest))
+    return found
+
+
+def _answering(results: Results) -> Section:
+    own = [f for f in results.figures if f.task == "answer"]
+    lead = (
+        "A reader is given the memory in the text's place. Nats per answer token, teacher-forced, tell most: a small "
+        "reader answers badly even from the text. Gap closed is (nothing - x) / (nothing - text)."
+    )
+
+    def key(figure):
+        return str(figure.at["from"]) if figure.system == "reader" else f"{figure.system}, {figure.at['from']}"
+
+    table = tables.several(own, ANSWERING, key=key, caption="means over sets") if own else None
+    judged = [
+        tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=list(results.sets),
+                      caption=f"judge, from {source}") for source in ("text", "decoded", "latents")
+    ]  # fmt: skip
+    return Section("answering", "Answering", lead, drawings.answering(results), [table] if table else [],
+                   [each for each in judged if each is not None])  # fmt: skip
+
+
+def _analyses(results: Results) -> list[Section]:
+    leads = {
+        "length": ("Length", "One memory of a fixed size, texts of every length.", drawings.length),
+        "noise": ("Noise", "How far latents may be wrong before the text goes.", drawings.noise),
+        "segments": ("What holds what", "One sentence's names are swapped at a time; which latent moves?",
+                     drawings.segments),
+        "rate": ("Rate and distortion", "What a byte buys.", drawings.rate),
+    }  # fmt: skip
+    return [Section(anchor, heading, lead, draw(results), []) for anchor, (heading, lead, draw) in leads.items()]

@@ -1,0 +1,53 @@
+"""The queue that trains baselines: equal steps for all, one after another, and what is done is not done again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import SHORT, passages, sets
+
+from benchmarks.baselines import ORDER, schedule
+from jobs.settings import replaced
+from model.baselines.settings import SYSTEMS, system_settings
+from model.config import CodecConfig
+from model.training.curriculum import Curriculum, TrainConfig
+
+
+def test_the_queue_knows_every_system():
+    assert sorted(ORDER) == sorted(SYSTEMS)
+
+
+@pytest.mark.parametrize("steps", [60, 375])
+@pytest.mark.parametrize("name", ORDER)
+def test_every_system_takes_the_same_number_of_steps(name, steps):
+    settings = system_settings(name) | schedule(name, steps) | {"patience": 0}
+    train, codec = replaced(settings, TrainConfig(), CodecConfig())
+    curriculum = Curriculum(train, codec.num_latents)
+    assert curriculum.steps_left(curriculum.start()) == steps
+
+
+def test_too_few_steps_for_a_curriculum_are_refused():
+    with pytest.raises(ValueError, match="12 steps are too few"):
+        schedule("nextmem", 12)
+
+
+@pytest.mark.training
+def test_a_queue_that_is_run_again_trains_only_what_is_missing(tmp_path):
+    same = {"num_latents": 2, "chunk_tokens": 16, "lora_rank": 2, "held_out": 2, "min_tokens": 8, "precision": "fp32"}
+    same |= {"samples": 0, "warmup_steps": SHORT["warmup_steps"]}
+    words = [sys.executable, "-m", "benchmarks.baselines", str(tmp_path / "runs"), "--backbone", "tiny-llama"]
+    words += ["--data", str(passages(tmp_path)), "--steps", "10", "--batch", "4", *sets(**same), "--systems"]
+
+    def run(*systems: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*words, *systems], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+    first = run("dyprag-ours")
+    assert first.returncode == 0, first.stderr
+    assert "| dyprag-ours | trained | 10 |" in first.stdout
+    again = run("dyprag-ours", "icae-ours")
+    assert again.returncode == 0, again.stderr
+    assert "dyprag-ours: training" not in again.stderr and "icae-ours: training" in again.stderr
+    assert "| icae-ours | trained | 10 |" in again.stdout
