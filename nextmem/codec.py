@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Memorised:
     """What one text became: memory rows, one a chunk, as a bank stores them (pipeline/schema.py)."""
 
     rows: pa.Table
@@ -81,7 +81,7 @@ class Codec:
         """A hash of all that decides what a latent means. Codecs of one identity read each other's banks."""
         return self._codec.identity
 
-    def encode(self, texts: Sequence[str], *, verify: bool = True) -> list[Memory]:
+    def encode(self, texts: Sequence[str], *, verify: bool = True) -> list[Memorised]:
         """One memory a text, in order. A text is cut into chunks; an empty one gives a memory without rows.
 
         `verify=False` is faster and leaves out the patch, so that decoding is exact only by luck.
@@ -99,9 +99,9 @@ class Codec:
             rows = Memoriser(self._codec, verify=verify).memorise(chunks, "")
         of_text = np.array([int(doc_id) for doc_id in rows[schema.DOC_ID].to_pylist()], dtype=np.int64)
         ends = np.searchsorted(of_text, np.arange(len(texts) + 1))
-        return [Memory(rows.slice(a, b - a), self._codec) for a, b in pairwise(ends.tolist())]
+        return [Memorised(rows.slice(a, b - a), self._codec) for a, b in pairwise(ends.tolist())]
 
-    def decode(self, memories: Sequence[Memory], *, patched: bool = True) -> list[str]:
+    def decode(self, memories: Sequence[Memorised], *, patched: bool = True) -> list[str]:
         """The texts, exactly; with `patched=False`, what the latents alone give.
 
         Raises InexactRecall, which names the chunk, where an exact text cannot be given.
@@ -111,12 +111,20 @@ class Codec:
 
     def embed(self, query: str) -> np.ndarray:
         """float32 [E], as `search` embeds a query: its cosine with a bank's embeddings finds the nearest chunks."""
-        from pipeline.bank.search import embed_query
+        return self.embed_each([query])[0]
+
+    def embed_each(self, queries: Sequence[str]) -> np.ndarray:
+        """float32 [Q, E]: many queries in one batch, which takes less time than one by one."""
+        from pipeline.bank.search import embed_queries
 
         with self._lock:
-            return embed_query(self._codec, query)
+            return embed_queries(self._codec, queries)
 
-    def _text(self, memory: Memory, patched: bool) -> str:
+    def count_tokens(self, text: str) -> int:
+        """Positions that a text takes in the backbone's context."""
+        return len(self._codec.tokenizer.encode(text))
+
+    def _text(self, memory: Memorised, patched: bool) -> str:
         from nextmem.hits import require_exact
         from pipeline.bank.recall import recall
 

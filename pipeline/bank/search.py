@@ -6,6 +6,7 @@ a chunk. Past some millions of chunks, export the embeddings into a vector store
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,24 @@ def nearest_of_each(
 
 
 def embed_query(codec: Codec, query: str) -> np.ndarray:
-    """The query's embedding [E], as a chunk's; a query longer than a chunk is the mean of its chunks.
+    """The query's embedding [E]: `embed_queries` of one."""
+    return embed_queries(codec, [query])[0]
+
+
+def embed_queries(codec: Codec, queries: Sequence[str]) -> np.ndarray:
+    """The queries' embeddings [Q, E] from one batch, as chunks'; of one longer than a chunk, the mean of its chunks.
 
     A shorter one is repeated until it fills a chunk: latents of few words tell first of all that they are few, and lie
     near every short chunk of the bank (docs/decisions.md). A codec with a head embeds the query's tokens instead.
     """
+    chunks = [_query_chunks(codec, query) for query in queries]
+    memories = iter(codec.memorise([ids for each in chunks for ids in each], verify=False) if chunks else ())
+    means = [np.mean([next(memories).embedding_E for _ in each], axis=0) for each in chunks]
+    return np.array(means, np.float32).reshape(len(chunks), codec.embedding_width)
+
+
+def _query_chunks(codec: Codec, query: str) -> list[np.ndarray]:
+    """Token ids of each chunk of the query, which is repeated until it fills one. Raises Refusal for no token."""
     limit = codec.config.chunk_tokens
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
@@ -89,7 +103,7 @@ def embed_query(codec: Codec, query: str) -> np.ndarray:
     if len(chunks) == 1:
         times = limit // len(chunks[0])
         chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
-    return np.mean([memory.embedding_E for memory in codec.memorise(chunks, verify=False)], axis=0)
+    return chunks
 
 
 def unit_queries(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 import nextmem
 
 ROOT = Path(__file__).parents[2]
-CLASSES = ("Bank", "Codec", "Hit", "Latents", "Memory", "Verdict")
+CLASSES = ("Bank", "Codec", "Hit", "Latents", "Memorised", "Memory", "Verdict")
 MEASURE = """
 import sys, time
 before = time.process_time()

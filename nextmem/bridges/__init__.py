@@ -1,0 +1,1 @@
+"""Bridges: a memory as other tools know one. A file each, thin over `nextmem.Memory`; each needs its own extra."""
