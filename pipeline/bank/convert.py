@@ -60,7 +60,7 @@ def convert(
     count = Count(on_progress, bank.count())
     files = [file for path in bank.files() for file in _file(bank, path, made, loaded, count)]
     finished = [log.unit_transaction(unit, documents) for unit, documents in bank.finished_documents().items()]
-    transactions = [*finished, *_lists(bank, made), *carrying(bank, made)]
+    transactions = [*finished, *_lists(bank, made), *carrying(made, bank)]
     if not swap(made, add_actions(files), {"converted_rows": count.done}, transactions):
         raise ContendedError(f"{made.folder.uri} was written to by another job: name another folder")
     identity = made.identity

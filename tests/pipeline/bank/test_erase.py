@@ -53,6 +53,8 @@ def bank(works, tmp_path, monkeypatch):
     ]
     swap(bank, [], {}, [list_transaction(write_rejected(bank.folder, "some-unit", lost))])
     write_rejected(bank.folder, "another-unit", lost[:2])  # which nobody committed
+    vectors = [embedding_bytes(row) for batch in bank.rows(["embedding"]) for row in batch.to_pylist()]
+    bank.folder.put("_index/of-these-rows/vectors.faiss", b"".join(vectors))
     with suppress(RuntimeError), Presence(bank.folder, "encode") as job:
         job.begin()
         raise RuntimeError(f"{GONE!r} failed alone")
@@ -70,8 +72,12 @@ def marks(bank) -> dict[str, bytes]:
             found[f"{name} {number}"] = row[name].encode()
         for name in ("codes", "scales", "patch"):
             found[f"{name} {number}"] = row[name]
-        found[f"embedding {number}"] = pa.array(row["embedding"], pa.float32()).buffers()[1].to_pybytes()
+        found[f"embedding {number}"] = embedding_bytes(row)
     return found
+
+
+def embedding_bytes(row: dict) -> bytes:
+    return pa.array(row["embedding"], pa.float32()).buffers()[1].to_pybytes()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -111,6 +117,7 @@ def test_the_search_finds_the_document_before_and_still_after_a_forget(bank):
     assert before[""] == {what.split(" ")[0] for what in wanted}
     assert {"id", "document", "owner", "excerpt"} <= before[PLAN] and {"id", "excerpt"} <= before["_rejected"]
     assert "id" in before["_jobs"] and {"id", "owner"} <= before["_delta_log"]
+    assert before["_index/of-these-rows"] == {"embedding"}
     forget(bank, [GONE])
     assert found_in(bank, wanted) == before
 
@@ -120,7 +127,7 @@ def test_after_tend_now_not_a_byte_of_it_is_left_and_the_other_rows_are_as_they_
     forget(bank, [GONE])
     done = tend(bank, orphan_hours=1, version_hours=168, now=True)
     assert found_in(bank, wanted) == {}
-    assert (done.rejected, len(done.plans), done.log_files > 0, done.forgotten) == (1, 2, True, 1)
+    assert (done.rejected, len(done.plans), done.log_files > 0, done.forgotten) == (1, 3, True, 1)
     assert rows(bank) == [row for row in others if row["doc_id"] != GONE] and first_problems(reopened(bank)) == []
     assert sorted(document.doc_id for document in rejected(reopened(bank))) == ["bear", "zebra"]
     assert list(reopened(bank).forgotten().among(TEXTS)) == [GONE]
@@ -145,7 +152,7 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(bank):
     forget(bank, [GONE])
     there = contents(Path(bank.folder.uri))
     said = tend(bank, orphan_hours=1, version_hours=168, now=True, dry_run=True)
-    assert (said.rejected, len(said.plans), len(said.superseded), said.log_files) == (1, 2, 1, bank.version)
+    assert (said.rejected, len(said.plans), len(said.superseded), said.log_files) == (1, 3, 1, bank.version)
     assert contents(Path(bank.folder.uri)) == there
 
 
