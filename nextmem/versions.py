@@ -79,6 +79,7 @@ def migrate(
     codec: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     keep_text: bool = False,
+    keep_words: bool = False,
     refine: int | str | None = None,
     retry_rejected: bool = False,
     actors: int | None = None,
@@ -99,9 +100,15 @@ def migrate(
 
     from jobs.encode.migrate import run_migrate
 
-    asked = {"actors": actors, "gpus": gpus, "pool": pool, "retry_rejected": retry_rejected, **settings}
+    asked = {
+        "keep_text": keep_text,
+        "keep_words": keep_words,
+        "actors": actors,
+        "gpus": gpus,
+        "pool": pool,
+        "retry_rejected": retry_rejected,
+        **settings,
+    }
     columns = {"text_column": "text", "id_column": None, "columns": ()}
-    request = encode_request(
-        (), out, codec=codec, backbone=backbone, keep_text=keep_text, refine=refine, verify=True, **columns, **asked
-    )
+    request = encode_request((), out, codec=codec, backbone=backbone, refine=refine, verify=True, **columns, **asked)
     return run_migrate(replace(request, source=self._open().folder.uri), on_progress=on_progress, say=say)

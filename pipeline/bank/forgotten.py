@@ -113,9 +113,13 @@ def lifting_hashes(bank: Bank, hashes: Hashes) -> list[Transaction]:
     return _written(bank, hashes, forgets=False)
 
 
-def carrying(source: Bank, bank: Bank) -> list[Transaction]:
-    """The same to take over the tombstones of another bank, under its key; [] where it has none."""
-    return _written(bank, source.forgotten().at, forgets=True) if len(source.forgotten()) else []
+def carrying(bank: Bank, *sources: Bank) -> list[Transaction]:
+    """The same to take over the tombstones of other banks, under their keys; [] where this one lacks none."""
+    held, lacking = bank.forgotten().at, dict[str, set[bytes]]()
+    for source in sources:
+        for key, hashes in source.forgotten().at.items():
+            lacking.setdefault(key, set()).update(hashes.keys() - held.get(key, {}).keys())
+    return _written(bank, lacking, forgets=True) if any(lacking.values()) else []
 
 
 def folding(bank: Bank) -> list[Transaction]:

@@ -208,7 +208,7 @@ def test_a_document_that_is_remembered_later_lifts_its_tombstone(bank):
 def test_another_bank_takes_tombstones_over(bank, tmp_path):
     forget(bank, ["a"])
     other = Bank.create(tmp_path / "other", IDENTITY)
-    assert swap(other, [], {}, carrying(bank, other))
+    assert swap(other, [], {}, carrying(other, bank))
     commit(other, [receipt(other, "u1", {"a": 2, "b": 1})])
     assert held(other) == {"b": 1}
     forget(other, ["b"])
