@@ -53,7 +53,7 @@ def merge(bank: Bank, others: Sequence[Bank], *, on_conflict: str = "refuse") ->
     if on_conflict not in RULES:
         raise Refusal(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(RULES)}")
     _require_mergeable(bank, others)
-    with Presence(bank.folder, "merge") as presence:
+    with Presence(bank.folder, "merge", remembered=False) as presence:
         presence.begin(state="merging")
         refuse_beside(bank.folder, "tend")
         bank.reload()

@@ -55,11 +55,13 @@ def restore(bank: Bank, old: Bank) -> Restored:
 def _try(bank: Bank, old: Bank) -> Restored | None:
     """None where another writer came first."""
     before, now, then = bank.count(), live(bank.table), live(old.table)
-    out, back = sorted(now.keys() - then.keys()), then.keys() - now.keys()
+    back = then.keys() - now.keys()
     require_files(old, sorted(back))
     forgotten = set(bank.forgotten().among(documents_in(old, sorted(back)))) if len(bank.forgotten()) else set()
     touched, files = without_documents(old, forgotten, bank.writer())
     files += [then[path] for path in sorted(back - set(touched))]
+    out = sorted(now.keys() - then.keys() - {file.path for file in files})  # equal rows make a file of equal name
+    files = [file for file in files if file.path not in now]
     actions = [*remove_actions(out), *add_actions(files)]
     marks = [replacement_transaction(bank.table), loss_transaction(bank.table)]
     if actions and not swap(bank, actions, {"restored_version": old.version}, marks):
