@@ -21,7 +21,7 @@ from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, latents_of
 from nextmem.upkeep import index, refine, tend, verify
-from nextmem.versions import diff, history, merge, migrate, restore
+from nextmem.versions import dedupe, diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
 from pipeline.bank.count import Count, Told
 from pipeline.bank.info import BankInfo, info
@@ -199,7 +199,7 @@ class Bank:
     edit_everywhere = changing.edit_everywhere
     forget = forget  # nextmem/forgetting.py
     history, diff, restore = history, diff, restore  # nextmem/versions.py
-    merge, migrate = merge, migrate
+    merge, dedupe, migrate = merge, dedupe, migrate
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""

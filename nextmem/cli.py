@@ -14,6 +14,7 @@ import click
 from jobs.stopping import Heed, Stopped
 from nextmem.commands.convert import convert
 from nextmem.commands.dashes import with_hint
+from nextmem.commands.dedupe import dedupe
 from nextmem.commands.diff import diff
 from nextmem.commands.edit import edit
 from nextmem.commands.encode import encode
@@ -60,6 +61,7 @@ GROUPS = {  # what `nextmem --help` shows, in this order; 66 characters a line f
         diff: "Show which documents two versions do not share.",
         restore: "Make an older version the newest again.",
         merge: "Bring other banks' rows into a bank.",
+        dedupe: "Find documents that another one covers.",
         migrate: "Encode a bank anew by another codec, from its exact texts.",
     },
     "Serve a bank": {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.cluster.session import set_variables
 from model.refusal import Refusal
 from nextmem.encoding import encode_request
+from pipeline.bank.count import Told
 from pipeline.bank.opened import open_bank
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jobs.encode.progress import EncodeProgress
     from nextmem.bank import Bank
     from pipeline.bank.diff import Diff
+    from pipeline.bank.duplicates import Duplicates
     from pipeline.bank.history import Version
     from pipeline.bank.merge import Merged
     from pipeline.bank.restore import Restored
@@ -79,6 +81,7 @@ def migrate(
     codec: str | os.PathLike[str] | None = None,
     backbone: str | None = None,
     keep_text: bool = False,
+    keep_words: bool = False,
     refine: int | str | None = None,
     retry_rejected: bool = False,
     actors: int | None = None,
@@ -99,9 +102,42 @@ def migrate(
 
     from jobs.encode.migrate import run_migrate
 
-    asked = {"actors": actors, "gpus": gpus, "pool": pool, "retry_rejected": retry_rejected, **settings}
-    columns = {"text_column": "text", "id_column": None, "columns": ()}
     request = encode_request(
-        (), out, codec=codec, backbone=backbone, keep_text=keep_text, refine=refine, verify=True, **columns, **asked
+        (),
+        out,
+        codec=codec,
+        backbone=backbone,
+        text_column="text",
+        id_column=None,
+        columns=(),
+        keep_text=keep_text,
+        keep_words=keep_words,
+        verify=True,
+        refine=refine,
+        retry_rejected=retry_rejected,
+        actors=actors,
+        gpus=gpus,
+        pool=pool,
+        **settings,
     )
     return run_migrate(replace(request, source=self._open().folder.uri), on_progress=on_progress, say=say)
+
+
+def dedupe(
+    self: Bank, threshold: float = 0.98, *, apply: bool = False, on_progress: Told = lambda done, of: None
+) -> Duplicates:
+    """Find copies: chunks with the same text, counted, and documents that another covers by their embeddings.
+
+    A document is covered where each of its chunks has one in the other with a cosine of at least `threshold`. The
+    result lists it in `found`, with the one that is kept. `apply` forgets what was found, in one commit, and
+    `forget(undo=True)` brings it back. Raises ValueError for a threshold that is no cosine.
+    """
+    from pipeline.bank.duplicates import find_duplicates
+
+    with self._lock:
+        if apply:
+            self.reload()
+        found = find_duplicates(self._open(), threshold, on_progress=on_progress)
+        if apply and found.found:
+            self.forget([each.doc_id for each in found.found])
+    return found

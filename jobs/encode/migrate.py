@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from jobs.encode.encode import EncodeResult, run_encode
 from jobs.encode.progress import EncodeProgress
@@ -60,10 +59,10 @@ def run_migrate(
 
 
 def _compared(encoded: EncodeResult, source: Bank, bank: Bank) -> MigrateResult:
-    """Every document by its hash."""
-    found = Diff(source, bank)
-    lacking = found.gone + found.changed
-    named = tuple(each.doc_id for each in islice((each for each in found if each.change != ADDED), NAMED))
+    """Every document by its hash, but for those that the new bank has forgotten."""
+    missing = [each.doc_id for each in Diff(source, bank) if each.change != ADDED]
+    forgotten = bank.forgotten().among(missing)
+    lacking = [doc_id for doc_id in missing if doc_id not in forgotten]
     records = 0 if lacking else carry(bank, source)
-    held = sum(1 for _ in source.documents()) - lacking
-    return MigrateResult(encoded, source.folder.uri, held, lacking, named, records)
+    held = sum(1 for _ in source.documents()) - len(missing)
+    return MigrateResult(encoded, source.folder.uri, held, len(lacking), tuple(lacking[:NAMED]), records)

@@ -16,21 +16,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bank")
 @click.argument("out")
-@click.option(
-    "--codec", type=click.Path(), help="Codec folder, or `untrained`. Default: BANK's own, or the backbone's."
-)
+@click.option("--codec", type=click.Path(), help="Codec folder, or `untrained`. Default: BANK's or the backbone's.")
 @click.option("--backbone", help="Of the new codec: smollm2-135m, a Hugging Face id, or a model folder.")
 @click.option("--actors", type=click.IntRange(min=1), help="As of `nextmem encode`.")
-@click.option(
-    "--gpus/--no-gpus", default=None, help="A GPU for each actor, waited for; or CPUs. Default: what there is."
-)
+@click.option("--gpus/--no-gpus", default=None, help="As of `nextmem encode`.")
 @pool_option
 @click.option("--keep-text", is_flag=True, help="Store each chunk's text in its row as well.")
+@click.option("--keep-words", is_flag=True, help="Store hashed words, for `search --by words|both`.")
 @click.option("--retry-rejected", is_flag=True, help="Try again the documents that did not come over.")
 @refine_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
-def migrate(bank, out, codec, backbone, actors, gpus, pool, keep_text, retry_rejected, refine, pairs, as_json):
+def migrate(bank, out, pairs, as_json, **asked):
     """Encode BANK's documents anew, by another codec, backbone or precision, into the bank OUT. BANK stays as it is.
 
     Every document is recalled and compared with the hash of what was encoded; one that differs is left out by name. The
@@ -42,8 +39,6 @@ def migrate(bank, out, codec, backbone, actors, gpus, pool, keep_text, retry_rej
     from nextmem.commands.progress import EncodeBar
     from nextmem.commands.report import print_encoded
 
-    asked = {"codec": codec, "backbone": backbone, "actors": actors, "gpus": gpus, "pool": pool, "refine": refine}
-    asked |= {"keep_text": keep_text, "retry_rejected": retry_rejected}
     asked |= typed_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig())
     try:
         with nextmem.open(bank) as opened, EncodeBar(as_json=as_json) as bar:

@@ -30,10 +30,11 @@ def restore(bank, version, time, as_json):
     if as_json:
         emit(asdict(done))
         return
-    table(
-        [
-            ("bank", f"{done.bank}, version {done.version}, as version {done.restored} was"),
-            ("chunks", f"{done.chunks:,}, {done.chunks_before:,} before"),
-            ("files", f"{done.files_back:,} came back, {done.files_out:,} left the table"),
-        ]
-    )
+    rows = [
+        ("bank", f"{done.bank}, version {done.version}, as version {done.restored} was"),
+        ("chunks", f"{done.chunks:,}, {done.chunks_before:,} before"),
+        ("files", f"{done.files_back:,} came back, {done.files_out:,} left the table"),
+    ]
+    if done.forgotten:
+        rows.append(("forgotten", f"{done.forgotten:,} documents stay out: `nextmem forget --undo` brings them back"))
+    table(rows)

@@ -1,6 +1,6 @@
-"""What a bank takes over of others beside rows: which of their units are finished, and what those left out.
+"""What a bank takes over of others beside rows: which of their units are finished, what those left out, and tombstones.
 
-With it a rerun of a corpus of theirs encodes nothing again, and what was deleted there is not brought back.
+With it a rerun of a corpus of theirs encodes nothing again, and what was forgotten there is not brought back.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from deltalake import Transaction
 
 from pipeline.bank import transaction_log as log
 from pipeline.bank.bank import REJECTED, Bank
-from pipeline.bank.commit import ATTEMPTS, ContendedError, swap
+from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
+from pipeline.bank.forgotten import carrying
 from pipeline.bank.rejected import SUFFIX, list_names
+from pipeline.bank.replace import without_documents
 
 
 def carried(bank: Bank, others: Sequence[Bank]) -> list[Transaction]:
-    """The records of the others that the bank lacks, for its next commit. Their lists of rejected documents are copied
-    now, and count from that commit on.
+    """The records of the others that the bank lacks, for its next commit. Their lists of rejected documents and of
+    tombstones are written now, and count from that commit on.
     """
     held = log.unit_records(bank.folder, bank.table)
     lacking: dict[str, int] = {}
@@ -25,7 +27,7 @@ def carried(bank: Bank, others: Sequence[Bank]) -> list[Transaction]:
         records = log.unit_records(other.folder, other.table)
         lacking = {app: version for app, version in records.items() if app not in held} | lacking
         _copy_lists(bank, other)
-    return [Transaction(app, version) for app, version in lacking.items()]
+    return [*(Transaction(app, version) for app, version in lacking.items()), *carrying(bank, *others)]
 
 
 def marks(bank: Bank, others: Sequence[Bank], *, rewritten: bool) -> list[Transaction]:
@@ -53,12 +55,16 @@ def _copy_lists(bank: Bank, other: Bank) -> None:
 def carry(bank: Bank, source: Bank) -> int:
     """Take over what `source` has beside rows, in a commit of its own; how many records. None, where none is lacking.
 
-    For a bank that holds the source's documents in units of its own.
+    For a bank that holds the source's documents in units of its own. What was forgotten there since leaves it.
     """
     for _ in range(ATTEMPTS):
         bank.reload()
         records = carried(bank, [source])
+        forgotten = source.forgotten()
+        gone = set(forgotten.among(doc_id for doc_id, _ in bank.documents())) if len(forgotten) else set()
+        removed, kept = without_documents(bank, gone)
+        actions = [*remove_actions(removed), *add_actions(kept)]
         noted = {"carried_from": source.folder.uri, "records": len(records)}
-        if not records or swap(bank, [], noted, [*records, *marks(bank, [source], rewritten=True)]):
+        if not records or swap(bank, actions, noted, [*records, *marks(bank, [source], rewritten=True)]):
             return len(records)
     raise ContendedError(f"{bank.folder.uri} changed under each of {ATTEMPTS} attempts to take over records: try again")

@@ -28,7 +28,6 @@ _BOTH = "FROM arriving a JOIN held h USING (doc_id) WHERE a.doc_hash"
 class Score:
     """Documents of the banks that arrive."""
 
-    brought: int = 0
     same: int = 0  # held already, with the same text
     conflicts: int = 0  # held already, with another text
     replaced: int = 0  # conflicts that the arriving document won, for it was encoded later
@@ -57,9 +56,7 @@ class Contest:
             same, conflicts = self._count(f"{_BOTH} = h.doc_hash"), self._count(f"{_BOTH} != h.doc_hash")
             if conflicts and self.rule == REFUSE:
                 raise Refusal(self._told(conflicts))
-            replaced, arriving = self._count("FROM won"), self._count("FROM arriving")
-            if len(self._banks) > 1:
-                self.score = self.score.plus(arriving - same - conflicts + replaced, same, conflicts, replaced)
+            self.score = self.score.plus(same, conflicts, self._count("FROM won"))
             self._settle(len(self._banks) - 1)
 
     def _read(self, bank: Bank) -> None:
@@ -85,6 +82,12 @@ class Contest:
     def leave_out(self, origin: int, doc_ids: Iterable[str]) -> None:
         """Documents of a bank that must not stay, whoever else holds them."""
         self._index.executemany("INSERT OR IGNORE INTO leaving VALUES (?, ?)", ((origin, doc_id) for doc_id in doc_ids))
+
+    def count_brought(self) -> int:
+        """Documents of all banks but the first that stay."""
+        return self._count(
+            "FROM held h WHERE origin > 0 AND (origin, doc_id) NOT IN (SELECT origin, doc_id FROM leaving)"
+        )
 
     def leaving(self, origin: int) -> set[str]:
         """Documents of a bank, counted in the order of `enter`, whose rows do not stay."""

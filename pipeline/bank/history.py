@@ -15,15 +15,17 @@ from pipeline.bank.versions import kept_versions
 DONE = {  # a key of what a commit notes of itself: what was done
     "units": "encode",
     "refined_rows": "refine",
-    "deleted_documents": "forget",
+    "forgotten_documents": "forget",
+    "brought_back_documents": "undo",
+    "erased_rejected": "tend",
+    "deleted_documents": "delete",
     "dropped_files": "repair",
     "restored_version": "restore",
     "merged_banks": "merge",
     "carried_from": "migrate",
-    "duplicate_documents": "dedupe",
 }
 OPERATIONS = {"CREATE TABLE": "make", "OPTIMIZE": "tend", "ADD COLUMN": "add a column"}  # of delta-rs' own commits
-DOCUMENTS = ("documents", "deleted_documents", "duplicate_documents")  # noted by commits
+DOCUMENTS = ("documents", "forgotten_documents", "brought_back_documents", "deleted_documents")  # as commits note them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def _replay(actions: list[dict], records: dict[str, int]) -> None:
 def _version(at: int, commit: dict, chunks: int, before: int) -> Version:
     noted = commit.get(SUMMARY) or {}
     noted = json.loads(noted) if isinstance(noted, str) else noted
-    done = next((word for key, word in DONE.items() if key in noted), None)
+    done = noted.get("by") or next((word for key, word in DONE.items() if key in noted), None)
     operation = commit.get("operation", "?")
     return Version(
         version=at,

@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from pipeline.bank.unit_file import WrittenFile
+from pipeline.bank.unit_file import WrittenFile, iso
 
 STATISTICS = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}  # delta-rs' names to the protocol's
 
@@ -23,4 +23,4 @@ def _file(action: dict) -> WrittenFile:
     stats = {"numRecords": records}
     for name, column in STATISTICS.items():
         stats[column] = {key: value for key, value in (action.get(name) or {}).items() if value is not None}
-    return WrittenFile(action["path"], action["size_bytes"], records, json.dumps(stats))
+    return WrittenFile(action["path"], action["size_bytes"], records, json.dumps(stats, default=iso))

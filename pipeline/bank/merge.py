@@ -17,7 +17,7 @@ from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.bank.carry import carried, marks
 from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
-from pipeline.bank.contest import RULES, Contest, Score
+from pipeline.bank.contest import RULES, Contest
 from pipeline.bank.live import live
 from pipeline.bank.presence import Presence, refuse_beside
 from pipeline.bank.replace import is_of, rewritten, without_documents
@@ -38,6 +38,7 @@ class Merged:
     same: int  # documents that the bank held with the same text
     conflicts: int  # documents that it held with another text
     replaced: int  # of those: the ones that gave way to a newer text
+    forgotten: int  # that one of the banks has forgotten, and therefore the merged one
     chunks_before: int
     chunks: int
 
@@ -52,7 +53,7 @@ def merge(bank: Bank, others: Sequence[Bank], *, on_conflict: str = "refuse") ->
     if on_conflict not in RULES:
         raise Refusal(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(RULES)}")
     _require_mergeable(bank, others)
-    with Presence(bank.folder, "merge") as presence:
+    with Presence(bank.folder, "merge", remembered=False) as presence:
         presence.begin(state="merging")
         refuse_beside(bank.folder, "tend")
         bank.reload()
@@ -69,29 +70,40 @@ def _try(bank: Bank, others: Sequence[Bank], rule: str) -> Merged | None:
     before, contest = bank.count(), Contest(rule)
     for each in (bank, *others):
         contest.enter(each)
+    forgotten = _leave_forgotten(bank, others, contest)
     actions = _actions(bank, others, contest)
     records = carried(bank, others)
     score = contest.score
     if actions or records:
         records += marks(bank, others, rewritten=bool(score.same or score.conflicts))
-        noted = {"merged_banks": len(others), "documents": score.brought, "replaced": score.replaced}
+        brought = contest.count_brought()
+        noted = {"merged_banks": len(others), "documents": brought, "replaced": score.replaced}
         if not swap(bank, actions, noted, records):
             return None
-    return _merged(bank, others, score, before)
-
-
-def _merged(bank: Bank, others: Sequence[Bank], score: Score, before: int) -> Merged:
     return Merged(
         bank=bank.folder.uri,
         version=bank.version,
         banks=len(others),
-        brought=score.brought,
+        brought=contest.count_brought(),
         same=score.same,
         conflicts=score.conflicts,
         replaced=score.replaced,
+        forgotten=forgotten,
         chunks_before=before,
         chunks=bank.count(),
     )
+
+
+def _leave_forgotten(bank: Bank, others: Sequence[Bank], contest: Contest) -> int:
+    """What one of the banks has forgotten the merged one has forgotten: how many documents leave, or stay out."""
+    tombstones = [each.forgotten() for each in (bank, *others) if len(each.forgotten())]
+    left = set[str]()
+    for origin in range(1 + len(others)) if tombstones else ():
+        ids = list(contest.staying(origin))
+        gone = {doc_id for each in tombstones for doc_id in each.among(ids)}
+        contest.leave_out(origin, gone)
+        left |= gone
+    return len(left)
 
 
 def _actions(bank: Bank, others: Sequence[Bank], contest: Contest) -> list[AddAction | RemoveAction]:

@@ -195,14 +195,14 @@ def _delta_stats(footer: pq.FileMetaData, columns: tuple[str, ...]) -> str:
             low, high = min(each.min for each in found), max(each.max for each in found)
             if max(_length(low), _length(high)) <= LONGEST_INDEXED_TEXT:
                 stats["minValues"][name], stats["maxValues"][name] = low, high
-    return json.dumps(stats, default=_iso)
+    return json.dumps(stats, default=iso)
 
 
 def _length(value: object) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _iso(moment: datetime.date) -> str:
+def iso(moment: datetime.date) -> str:
     """A date as Delta writes it, or a timestamp with all its microseconds."""
     return moment.isoformat().replace("+00:00", "Z")
 

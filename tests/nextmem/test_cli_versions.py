@@ -7,15 +7,18 @@ import shutil
 import pytest
 
 import nextmem as face
+from pipeline.bank.commit import add_actions, remove_actions, swap
 from pipeline.bank.opened import open_bank
-from pipeline.bank.upkeep import delete
+from pipeline.bank.replace import without_documents
 
 
 @pytest.fixture
 def bank(articles, tmp_path):
-    """Of three articles, one of which was deleted in version 2."""
+    """Of three articles, one of which left in version 2, as an edit gone wrong may leave it."""
     folder = shutil.copytree(articles, tmp_path / "bank")
-    delete(open_bank(str(folder)), ["fox"])
+    table = open_bank(str(folder))
+    removed, kept = without_documents(table, {"fox"})
+    assert swap(table, [*remove_actions(removed), *add_actions(kept)], {"by": "edit", "documents": 1})
     return folder
 
 
@@ -23,7 +26,7 @@ def test_history_lists_versions(nextmem, bank):
     lines = nextmem("history", bank).out.splitlines()
     assert lines[0].split() == ["version", "time", "(UTC)", "done", "documents", "chunks", "change"]
     assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2"]
-    assert [line.split()[3] for line in lines[1:]] == ["make", "encode", "forget"]
+    assert [line.split()[3] for line in lines[1:]] == ["make", "encode", "edit"]
     records = nextmem("history", bank, "--json").records
     assert records[1]["noted"]["documents"] == 3 and records[2]["change"] == records[2]["chunks"] - records[1]["chunks"]
 

@@ -13,12 +13,13 @@ from works import Works, jsonl
 from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import Receipt, commit
+from pipeline.bank.forget import forget
 from pipeline.bank.history import history
 from pipeline.bank.merge import merge
 from pipeline.bank.presence import BusyError, Presence
 from pipeline.bank.problems import first_problems
 from pipeline.bank.rejected import list_names, rejected, write_rejected
-from pipeline.bank.upkeep import compact, delete
+from pipeline.bank.upkeep import compact
 from pipeline.corpus.documents import Rejected
 from pipeline.encode.bank_work import bank_work
 
@@ -146,15 +147,31 @@ def test_units_and_lists_of_what_was_left_out_come_along(bank, other):
     assert list(rejected(bank)) == [left] and list_names(bank) == [name]
 
 
-def test_what_was_joined_and_deleted_merges_as_it_is(bank, other):
+def test_what_was_joined_and_forgotten_merges_as_it_is(bank, other):
     commit(other, [receipt(other, "unit-d", {"d": 1, "e": 1}, seed=4)])
     compact(other)
-    delete(other, ["d"])
+    forget(other, ["d"])
     merge(bank, [other])
     assert held(bank) == {"a": 2, "b": 1, "c": 3, "e": 1}
-    assert "unit-d" in bank.finished_units()  # so that a rerun does not bring the deleted document back
+    assert set(bank.forgotten().among(["a", "d", "e"])) == {"d"}
     vacuum(bank)
     assert first_problems(bank) == []
+
+
+def test_what_one_has_forgotten_the_merged_bank_has_forgotten(bank, other, tmp_path):
+    commit(bank, [receipt(bank, "unit-c", {"c": 1, "x": 1}, text="v9")])
+    forget(bank, ["c"])
+    commit(other, [receipt(other, "unit-b", {"b": 1, "d": 1}, seed=9)])
+    forget(other, ["b"])
+    third = Bank.create(tmp_path / "third", IDENTITY)
+    commit(third, [receipt(third, "unit-d", {"d": 1, "e": 1}, text="v1")])
+    forget(third, ["d"])
+    done = merge(bank, [other, third])
+    assert held(bank) == {"a": 2, "x": 1, "e": 1} and first_problems(bank) == []
+    assert (done.brought, done.forgotten) == (1, 3)
+    assert set(Bank.open(bank.folder.uri).forgotten().among("abcde")) == {"b", "c", "d"}
+    version = bank.version
+    assert merge(bank, [other, third]).brought == 0 and bank.version == version
 
 
 def test_counts_of_replacements_grow_past_both(bank, other):

@@ -12,14 +12,16 @@ from works import jsonl
 
 from model.refusal import Missing, Refusal
 from pipeline.bank.bank import Bank
+from pipeline.bank.bring_back import bring_back
 from pipeline.bank.commit import commit
 from pipeline.bank.diff import Change, Diff
+from pipeline.bank.forget import forget
 from pipeline.bank.history import history
 from pipeline.bank.opened import open_bank
 from pipeline.bank.presence import BusyError, Presence
 from pipeline.bank.problems import first_problems
 from pipeline.bank.restore import restore
-from pipeline.bank.upkeep import compact, delete
+from pipeline.bank.upkeep import compact
 from pipeline.bank.versions import kept_versions
 from pipeline.corpus.documents import ColumnRoles
 from pipeline.encode.bank_work import bank_work
@@ -37,10 +39,15 @@ def bank(tmp_path):
 def lived(bank):
     commit(bank, [receipt(bank, "unit-a", {"a": 2})])
     commit(bank, [receipt(bank, "unit-b", {"b": 3})])
-    delete(bank, ["a"])
+    forget(bank, ["a"])
     commit(bank, [receipt(bank, "unit-c", {"c": 1})])
     compact(bank)
     return bank
+
+
+def restored(version):
+    """What a version held, without the document that was forgotten in version 3."""
+    return {doc_id: chunks for doc_id, chunks in CONTENTS[version].items() if doc_id != "a"}
 
 
 def at(bank, version):
@@ -131,9 +138,9 @@ def test_rows_that_were_only_joined_are_no_change_and_shared_files_are_not_read(
 @pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 5])
 def test_restoring_gives_a_version_s_rows_in_one_commit(bank, version):
     done = restore(bank, open_bank(bank.folder.uri, version=version))
-    assert held(bank) == CONTENTS[version] and first_problems(bank) == []
+    assert held(bank) == restored(version) and first_problems(bank) == []
     assert (done.restored, done.version) == (version, 5 if version == 5 else 6)
-    assert (done.chunks_before, done.chunks) == (4, sum(CONTENTS[version].values()))
+    assert (done.chunks_before, done.chunks) == (4, sum(restored(version).values()))
     newest = list(history(bank))[-1]
     assert newest.done == ("tend" if version == 5 else "restore")
     assert (newest.version, newest.chunks) == (done.version, done.chunks)
@@ -145,13 +152,24 @@ def test_what_was_restored_away_can_be_restored(bank):
     assert held(bank) == CONTENTS[5] and bank.version == 7
 
 
+def test_what_was_forgotten_since_stays_forgotten(bank):
+    """Also a neighbour of it in a file that comes back."""
+    commit(bank, [receipt(bank, "unit-e", {"e": 1, "f": 2})])
+    forget(bank, ["f", "c"])
+    done = restore(bank, open_bank(bank.folder.uri, version=6))
+    assert held(bank) == {"b": 3, "e": 1} and first_problems(bank) == []
+    assert (done.forgotten, done.chunks, set(bank.forgotten().among("abcef"))) == (2, 4, {"a", "c", "f"})
+    bring_back(bank, ["f"])
+    assert held(bank) == {"b": 3, "e": 1, "f": 2}
+
+
 def test_restored_rows_stay_when_the_bank_is_tended(bank):
     restore(bank, open_bank(bank.folder.uri, version=2))
     vacuum(bank)
-    assert held(bank) == CONTENTS[2] and first_problems(bank) == []
+    assert held(bank) == restored(2) and first_problems(bank) == []
     compact(bank)
     vacuum(bank)
-    assert held(bank) == CONTENTS[2] and first_problems(bank) == []
+    assert held(bank) == restored(2) and first_problems(bank) == []
 
 
 def test_what_was_tended_away_is_refused_by_name(bank):
@@ -181,7 +199,7 @@ def test_a_restore_meets_a_commit_that_comes_between(bank, monkeypatch):
 
     monkeypatch.setitem(restore.__globals__, "swap", swap)
     restore(bank, open_bank(bank.folder.uri, version=1))
-    assert held(bank) == CONTENTS[1] and bank.version == 7
+    assert held(bank) == restored(1) and bank.version == 7
 
 
 def test_versions_on_an_object_store(place):
@@ -191,7 +209,7 @@ def test_versions_on_an_object_store(place):
         *(Change("b", "added"), Change("c", "added"), Change("a", "gone"))
     ]
     restore(bank, open_bank(bank.folder.uri, version=2))
-    assert held(bank) == CONTENTS[2]
+    assert held(bank) == restored(2)
 
 
 def test_a_rerun_on_a_restored_bank_does_what_it_would_have_done_then(tmp_path, works):
