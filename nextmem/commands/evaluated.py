@@ -53,8 +53,8 @@ def show(results: Results, *, as_json: bool) -> None:
         for task, name in dict.fromkeys((figure.task, figure.set) for figure in results.figures):
             some = [f for f in results.figures if (f.task, f.set) == (task, name)]
             (_reconstructed if task == "reconstruct" else _listed)(task, name, some, results)
-    for each in results.absent:
-        say(f"absent: {' '.join(filter(None, (each['task'], each['system'], each['set'])))}: {each['why']}")
+    for task, why in dict.fromkeys((each["task"], each["why"]) for each in results.absent):  # once, not for each set
+        say(f"absent: {task}: {why}")
     for each in results.faults:
         say(f"failed: {' '.join(filter(None, (each['task'], each['system'], each['set'])))}: {each['error']}")
 
