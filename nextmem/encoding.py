@@ -84,7 +84,7 @@ def encode_request(
     id_column: str | None,
     columns: Sequence[str],
     keep_text: bool,
-    keep_words: bool,
+    keep_words: bool = False,
     verify: bool,
     refine: int | str | None,
     retry_rejected: bool,

@@ -11,6 +11,7 @@ from works import Works, jsonl
 from jobs.train import head as head_job
 from jobs.train.head import HeadRequest, run_head
 from jobs.train.pairs import queries_of
+from jobs.train.train import TrainRequest, _asked
 from model.codec_io import load_codec
 from pipeline.bank.commit import commit
 
@@ -103,3 +104,10 @@ def test_queries_are_made_of_the_passage_alone():
 def test_a_passage_of_one_word_has_a_query_and_none_is_the_passage_itself():
     assert queries_of("Constantinople", None, np.random.default_rng(0)) == []
     assert queries_of("old Constantinople", "", np.random.default_rng(0)) == ["Constantinople"]
+
+
+def test_a_run_that_starts_from_a_codec_with_a_head_trains_one_without(bank, tmp_path):
+    """Its latents will be others, which the head has not seen."""
+    start = teach(bank(keep_text=True), tmp_path / "run")
+    asked = _asked(TrainRequest("new", data=("passages.jsonl",), init=str(start)), None, tmp_path / "new")
+    assert asked.codec.pooling == "mean-standardised" and load_codec(start, device="cpu").config.pooling == "head"
