@@ -88,8 +88,9 @@ class Reader:
         before, after = PROMPT.format(context="\0", question=question.text).split("\0")
         prompt = torch.cat([self._start(), self._embeds(before), self._read(context), self._embeds(after)])
         read = self.backbone.model(inputs_embeds=prompt[None], use_cache=True, logits_to_keep=1)
-        nats = self._nats(read.past_key_values, read.logits[0], self.backbone.tokenizer.encode(" " + question.answer))
-        read.past_key_values.crop(len(prompt))
+        reference = self.backbone.tokenizer.encode(" " + question.answer)
+        nats = self._nats(read.past_key_values, read.logits[0], reference)
+        read.past_key_values.crop(-len(reference))
         return Answer(self._greedy(read.past_key_values, read.logits[0, -1]), nats)
 
     def _read(self, context: str | torch.Tensor) -> torch.Tensor:
