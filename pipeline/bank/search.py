@@ -87,23 +87,29 @@ def embed_queries(codec: Codec, queries: Sequence[str]) -> np.ndarray:
     near every short chunk of the bank (docs/decisions.md). A codec with a head embeds the query's tokens instead.
     """
     chunks = [_query_chunks(codec, query) for query in queries]
-    memories = iter(codec.memorise([ids for each in chunks for ids in each], verify=False) if chunks else ())
-    means = [np.mean([next(memories).embedding_E for _ in each], axis=0) for each in chunks]
-    return np.array(means, np.float32).reshape(len(chunks), codec.embedding_width)
+    if codec.head is not None and chunks:
+        return codec.embed_queries([np.concatenate(each) for each in chunks]).cpu().numpy()
+    filled = [_filled(codec, query, each) for query, each in zip(queries, chunks, strict=True)]
+    memories = iter(codec.memorise([ids for each in filled for ids in each], verify=False) if filled else ())
+    means = [np.mean([next(memories).embedding_E for _ in each], axis=0) for each in filled]
+    return np.array(means, np.float32).reshape(len(filled), codec.embedding_width)
 
 
 def _query_chunks(codec: Codec, query: str) -> list[np.ndarray]:
-    """Token ids of each chunk of the query, which is repeated until it fills one. Raises Refusal for no token."""
+    """Token ids of each chunk of the query. Raises Refusal where there are none."""
     limit = codec.config.chunk_tokens
     chunks = [c.token_ids for c in codec.tokenizer.chunks(query, limit) if len(c.token_ids)]
     if not chunks:
         raise Refusal("the codec's tokenizer finds no token in the query: give other words to search for")
-    if codec.head is not None:
-        return codec.embed_queries([np.concatenate(chunks)])[0].cpu().numpy()
-    if len(chunks) == 1:
-        times = limit // len(chunks[0])
-        chunks = [next(codec.tokenizer.chunks(" ".join([query] * times), limit)).token_ids]
     return chunks
+
+
+def _filled(codec: Codec, query: str, chunks: list[np.ndarray]) -> list[np.ndarray]:
+    """A query of one chunk, repeated until it fills it; a longer one as it is."""
+    limit = codec.config.chunk_tokens
+    if len(chunks) > 1:
+        return chunks
+    return [next(codec.tokenizer.chunks(" ".join([query] * (limit // len(chunks[0]))), limit)).token_ids]
 
 
 def unit_queries(bank: Bank, queries_QE: np.ndarray, k: int) -> np.ndarray:
