@@ -79,6 +79,8 @@ class Broken:
 
 
 VERBS = (
+    Verb("remember", lambda place: ["remember", place.bank, "The ferry leaves at 5:40.", "--id", "ferry"]),
+    Verb("edit", lambda place: ["edit", place.bank, "--all", "--replace", "the", "THE"]),
     Verb("merge", lambda place: ["merge", place.bank, place.other]),
     Verb("forget", lambda place: ["forget", place.bank, "--where", "position = 1"]),
     Verb("restore", lambda place: ["restore", place.bank, "--version", 0], moments=("commit", "committed")),

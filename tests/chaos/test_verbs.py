@@ -16,7 +16,8 @@ from pipeline.encode import encode_work
 
 pytestmark = pytest.mark.chaos
 
-CELLS = [(verb, moment) for verb in VERBS if verb.whole for moment in verb.moments]
+SUBSET = ("merge", "restore")  # the others are killed where they are tested
+CELLS = [(verb, moment) for verb in VERBS if verb.name in SUBSET for moment in verb.moments]
 
 
 @pytest.fixture(scope="module")
