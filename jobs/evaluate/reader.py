@@ -55,7 +55,8 @@ class Reader:
         with self.backbone.attending("sdpa"):
             last_BD = self._forward(prompt_BSD, mask_BS, cache)[:, -1]
             said = self._greedy(last_BD, mask_BS, cache)
-            cache.crop(-MOST_TOKENS)  # what it said by itself
+            if said_more := cache.get_seq_length() - prompt_BSD.shape[1]:
+                cache.crop(-said_more)
             references = [self.backbone.tokenizer.encode(question.answer) for question in questions]
             nats = self._nats(last_BD, mask_BS, cache, references)
         return [Answer(loss, len(ids), text) for loss, ids, text in zip(nats, references, said, strict=True)]
@@ -86,18 +87,22 @@ class Reader:
         ).last_hidden_state
 
     def _greedy(self, state_BD: torch.Tensor, mask_BS: torch.Tensor, cache: DynamicCache) -> list[str]:
-        tokens: list[torch.Tensor] = []
-        for _ in range(MOST_TOKENS):
-            tokens.append(self.backbone.head(state_BD).argmax(-1))
+        """Until each has said a line or ended, MOST_TOKENS at most."""
+        tokens_BA = torch.empty((len(state_BD), 0), dtype=torch.long, device=state_BD.device)
+        while True:
+            tokens_BA = torch.cat([tokens_BA, self.backbone.head(state_BD).argmax(-1)[:, None]], dim=1)
+            said = [self._said(row) for row in tokens_BA.tolist()]
+            if tokens_BA.shape[1] == MOST_TOKENS or all(ended for _, ended in said):
+                return [line for line, _ in said]
             mask_BS = _grown(mask_BS, 1)
-            state_BD = self._forward(self.backbone.embed(tokens[-1])[:, None], mask_BS, cache)[:, -1]
-        return [self._said(row) for row in torch.stack(tokens, dim=1).tolist()]
+            state_BD = self._forward(self.backbone.embed(tokens_BA[:, -1:]), mask_BS, cache)[:, -1]
 
-    def _said(self, ids: list[int]) -> str:
-        """Up to the end of the text, or of the first line that says anything."""
+    def _said(self, ids: list[int]) -> tuple[str, bool]:
+        """The first line that says anything, and whether it is over, or the whole text is."""
         end = self.backbone.end_token
         text = self.backbone.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-        return text.strip().partition("\n")[0].strip()
+        line, newline, _ = text.lstrip().partition("\n")
+        return line.strip(), bool(newline) or end in ids
 
     def _nats(
         self, last_BD: torch.Tensor, mask_BS: torch.Tensor, cache: DynamicCache, references: Sequence[list[int]]
