@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}  # a page may hold none of these
 WORD = re.compile(r"\s*\S+|\s+$")
 
 
@@ -15,6 +16,11 @@ class Piece:
 
     text: str
     same: bool  # as in the other text
+
+
+def visible(text: str) -> str:
+    """Control characters as the signs that stand for them: U+2400 on."""
+    return text.translate(CONTROLS)
 
 
 def differences(original: str, found: str) -> tuple[list[Piece], list[Piece]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs.evaluate.report import drawings, tables
-from jobs.evaluate.report.differences import Piece, differences
+from jobs.evaluate.report.differences import Piece, differences, visible
 from jobs.evaluate.report.drawings import Drawing
 from jobs.evaluate.report.names import shortened
 from jobs.evaluate.report.paper import WHOSE
@@ -89,7 +89,7 @@ def cases(results: Results) -> dict[str, list[Case]]:
     found = defaultdict(list)
     for each in sorted(results.samples, key=lambda sample: sample.f1):
         found[each.system].append(
-            Case(each.set, each.id, each.f1, each.question, *differences(each.original, each.made))
+            Case(each.set, each.id, each.f1, each.question, *differences(visible(each.original), visible(each.made)))
         )
     return {name: found[name] for name in sorted(found, key=lambda name: _place(results, name))}
 

@@ -10,7 +10,7 @@ import pytest
 from browser import browser, looked_at
 
 from jobs.evaluate.report.charts import INK, SERIES, Dot, Line, dots, heat, lines
-from jobs.evaluate.report.differences import differences
+from jobs.evaluate.report.differences import differences, visible
 from jobs.evaluate.report.names import shortened
 from jobs.evaluate.report.page import page, write_page
 from jobs.evaluate.report.paper import known_set, reported
@@ -70,6 +70,10 @@ def test_both_sides_of_a_difference_are_the_texts_again():
     assert "".join(piece.text for piece in left) == ORIGINAL and "".join(piece.text for piece in right) == COPY
     assert [p.text for p in left if not p.same] == [" 50"] and [p.text for p in right if not p.same] == [" 15"]
     assert [p.text for p in left if p.same] == [p.text for p in right if p.same]
+
+
+def test_control_characters_are_shown_and_lines_stay_lines():
+    assert visible("a\x00b\rc\nd\te") == "a\u2400b\u240dc\nd\te"
 
 
 @pytest.mark.parametrize(("original", "copy"), [("", "made up"), ("lost", ""), ("", "")])
@@ -175,7 +179,7 @@ def test_the_page_is_dark_where_the_reader_s_screen_is(results, tmp_path):
 
 def test_a_real_evaluation_leaves_its_page_beside_its_results(evaluated):
     results, out = evaluated
-    made = (out / "report.html").read_text()
+    made = (out / "report.html").read_bytes().decode()
     assert made == page(results) == page(read_results(out / "results.json"))
     for heading in ("Reconstruction", "whole corpus", "Answering", "Noise", "Length", "What holds what", "Rate"):
         assert heading in made
