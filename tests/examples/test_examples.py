@@ -54,7 +54,7 @@ def test_a_bank_stays_open_between_questions(bank):
 def test_what_a_bank_is_told_is_found_and_corrected(bank, tmp_path):
     folder = shutil.copytree(bank[0], tmp_path / "bank")
     before, after = living.main(str(folder))
-    assert before == living.TOLD["ferry"] and after == before.replace("5:40", "6:10")
+    assert before == living.TOLD["naxos-ferry"] and after == before.replace("5:40", "6:10")
     assert living.main(str(folder)) == [before, after]
 
 
