@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from jobs.encode.encode import EncodeResult, run_encode
 from jobs.encode.progress import EncodeProgress
-from jobs.encode.request import EncodeRequest
+from jobs.encode.request import EncodeRequest, existing_bank
 from model.refusal import Refusal
 from pipeline.bank.bank import Bank
 from pipeline.bank.carry import carry
@@ -46,13 +46,14 @@ def run_migrate(
 ) -> MigrateResult:
     """Bring the documents of the bank `request.source` into `request.bank`. The same request again goes on.
 
-    Without a codec or a backbone it is the old bank's own codec, at another precision. Raises what `run_encode` raises.
+    Without a codec or a backbone it is the new bank's codec where that is there, else the old one's. Raises what `run_encode` raises.
     """
     source = open_bank(request.source)
     if storage.absolute(request.bank) == source.folder.uri:
         raise Refusal(f"{source.folder.uri} cannot be migrated into itself: name a new folder")
-    own = source.codec_path if request.codec is None and request.backbone is None else request.codec
-    request = replace(request, source=source.folder.uri, codec=own)
+    request = replace(request, source=source.folder.uri)
+    if request.codec is None and request.backbone is None and existing_bank(storage.absolute(request.bank)) is None:
+        request = replace(request, codec=source.codec_path)
     encoded = run_encode(request, on_progress=on_progress, say=say)
     bank = open_bank(encoded.bank)
     return _compared(encoded, open_bank(request.source), bank)
