@@ -94,8 +94,9 @@ def migrate(
     """Encode this bank's documents anew, into the bank `out`, by another codec, backbone or precision, on Ray.
 
     Each document is recalled exactly and compared by its hash; one that is not is left out by name. The same call again
-    goes on, or brings what is new. Without `codec` and `backbone` it is the codec of `out` where that is there, else this
-    bank's, at the `precision` among the settings. The other arguments, and what is raised, are those of `nextmem.encode`.
+    goes on, or brings what is new. Without `codec` and `backbone` it is the codec of `out` where that is there, else
+    this bank's, at the `precision` among the settings. The other arguments, and what is raised, are those of
+    `nextmem.encode`.
     """
     set_variables()
     from dataclasses import replace

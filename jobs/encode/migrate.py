@@ -46,7 +46,8 @@ def run_migrate(
 ) -> MigrateResult:
     """Bring the documents of the bank `request.source` into `request.bank`. The same request again goes on.
 
-    Without a codec or a backbone it is the new bank's codec where that is there, else the old one's. Raises what `run_encode` raises.
+    Without a codec or a backbone it is the new bank's codec where that is there, else the old one's. Raises what
+    `run_encode` raises.
     """
     source = open_bank(request.source)
     if storage.absolute(request.bank) == source.folder.uri:
