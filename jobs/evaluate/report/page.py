@@ -144,7 +144,11 @@ def _answering(results: Results) -> Section:
     def key(figure):
         return str(figure.at["from"]) if figure.system == "reader" else f"{figure.system}, {figure.at['from']}"
 
-    table = tables.several(own, ANSWERING, key=key, caption="means over sets") if own else None
+    def from_memory(figure):
+        return figure.at["from"] in ("decoded", "latents") and results.systems[figure.system]["kind"] != "text"
+
+    caption = "means over sets; bold is the best of what memories alone give"
+    table = tables.several(own, ANSWERING, key=key, rivals=from_memory, caption=caption) if own else None
     judged = [
         tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=list(results.sets),
                       caption=f"judge, from {source}") for source in ("text", "decoded", "latents")

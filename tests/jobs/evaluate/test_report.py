@@ -103,12 +103,13 @@ def test_a_table_of_one_metric_has_a_column_a_set_and_intervals(results):
 
 def test_a_paired_difference_is_bold_only_where_it_is_more_than_chance():
     gaps = [
-        Difference("reconstruct", "rival", "default", of, "f1", 0.1, low, 0.2, 3)
+        Difference("reconstruct", "default", "rival", of, "f1", 0.1, low, 0.2, 3)
         for of, low in (("squad", -0.01), ("geese", 0.01))
     ]
     table = against(gaps, metric="f1", sets=["squad", "geese"])
     assert [(cell.text, cell.best) for cell in table.rows[0].cells] == [("+0.100", False), ("+0.100", True)]
-    assert "F1 less that of default" in table.caption and against(gaps, metric="whole", sets=["squad"]) is None
+    assert table.caption == "F1 of default less that of" and table.rows[0].name == "rival"
+    assert against(gaps, metric="whole", sets=["squad"]) is None
 
 
 def test_the_two_pools_never_share_a_row_of_the_paper():
