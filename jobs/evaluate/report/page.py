@@ -74,7 +74,7 @@ def page(results: Results) -> str:
         sections=[section for section in sections(results) if section.drawings or section.tables],
         cases=cases(results),
         costs=tables.costs(results),
-        absent=results.absent,
+        absent=lacking(results),
         faults=results.faults,
     )
 
@@ -92,6 +92,18 @@ def cases(results: Results) -> dict[str, list[Case]]:
             Case(each.set, each.id, each.f1, each.question, *differences(visible(each.original), visible(each.made)))
         )
     return {name: found[name] for name in sorted(found, key=lambda name: _place(results, name))}
+
+
+def lacking(results: Results) -> list[tuple[str, str]]:
+    """What is absent, a reason once: (where, why)."""
+    systems: dict[tuple[str, str], dict[str, None]] = {}
+    for each in results.absent:
+        where = ", ".join(filter(None, (each["task"], each["set"], each["metric"])))
+        systems.setdefault((where, each["why"]), {})[each["system"] or ""] = None
+    return [
+        (where if not (names := ", ".join(filter(None, some))) else f"{where} ({names})", why)
+        for (where, why), some in systems.items()
+    ]
 
 
 def _place(results: Results, system: str) -> int:

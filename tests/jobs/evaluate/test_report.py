@@ -12,7 +12,7 @@ from browser import browser, looked_at
 from jobs.evaluate.report.charts import INK, SERIES, Dot, Line, dots, heat, lines
 from jobs.evaluate.report.differences import differences, visible
 from jobs.evaluate.report.names import shortened
-from jobs.evaluate.report.page import page, write_page
+from jobs.evaluate.report.page import lacking, page, write_page
 from jobs.evaluate.report.paper import known_set, reported
 from jobs.evaluate.report.tables import against, by_set, overview
 from jobs.evaluate.results import Difference, Figure, Heat, Results, Sample, read_results
@@ -138,6 +138,13 @@ def test_a_folder_s_path_is_shortened_to_what_tells_it_from_others(results):
     assert [f.system for f in short.figures] == list(short.systems)
     assert short.systems["icae"]["about"]["path"] == "runs/icae/codec" and short.systems["a/tiny"]["base"] == "icae"
     assert "path" not in short.systems["default"]["about"]
+
+
+def test_what_is_absent_for_one_reason_is_said_once(results):
+    why = "METEOR needs word lists"
+    absent = [{"task": "reconstruct", "system": name, "set": "geese", "metric": "meteor", "why": why}
+              for name in ("default", "text")]  # fmt: skip
+    assert lacking(replace(results, absent=absent)) == [("reconstruct, geese, meteor (default, text)", why)]
 
 
 def test_the_page_asks_nothing_of_a_network(results):
