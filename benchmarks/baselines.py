@@ -34,10 +34,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="chunks a step; default: %(default)s")
     parser.add_argument("--minutes", type=float, help="stop whole after so long")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all of them alike")
+    parser.add_argument("--nice", type=int, default=19, help="how low the priority is; default: %(default)s")
     parser.add_argument("--backbone", default="smollm2-135m")
     arguments = parser.parse_args()
     deadline = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
-    os.nice(19)
+    os.nice(arguments.nice)
     failed = [name for name in arguments.systems if not _train(name, arguments, deadline)]
     _print(arguments.runs, arguments.systems)
     sys.exit(1 if failed else 0)

@@ -39,7 +39,8 @@ def test_a_queue_that_is_run_again_trains_only_what_is_missing(tmp_path):
     same = {"num_latents": 2, "chunk_tokens": 16, "lora_rank": 2, "held_out": 2, "min_tokens": 8, "precision": "fp32"}
     same |= {"samples": 0, "warmup_steps": SHORT["warmup_steps"]}
     words = [sys.executable, "-m", "benchmarks.baselines", str(tmp_path / "runs"), "--backbone", "tiny-llama"]
-    words += ["--data", str(passages(tmp_path)), "--steps", "10", "--batch", "4", *sets(**same), "--systems"]
+    words += ["--data", str(passages(tmp_path)), "--steps", "10", "--batch", "4", "--nice", "0", *sets(**same)]
+    words.append("--systems")
 
     def run() -> subprocess.CompletedProcess:
         return subprocess.run([*words, "dyprag-ours"], capture_output=True, text=True, cwd=Path(__file__).parents[1])

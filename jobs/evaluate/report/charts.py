@@ -87,7 +87,8 @@ def lines(curves: Sequence[Line], *, x: str, y: str, log: bool = False) -> str:
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(0.0, low) if low < -0.06 else 0.0, max(high, 0.1))
         axes.grid(True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=9)
 

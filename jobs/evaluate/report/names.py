@@ -26,7 +26,7 @@ def shortened(results: Results) -> Results:
         differences=[replace(d, system=new(d.system), other=new(d.other)) for d in results.differences],
         heats=[replace(each, system=new(each.system)) for each in results.heats],
         samples=[replace(each, system=new(each.system)) for each in results.samples],
-        absent=[each | {"system": new(each["system"])} for each in results.absent],
+        absent=[each | {"system": new(each["system"]), "why": _said(each["why"], names)} for each in results.absent],
         faults=[each | {"system": new(each["system"])} for each in results.faults],
     )
 
@@ -39,6 +39,13 @@ def _short(name: str) -> str:
     if last.partition(" ")[0] == "codec" and folders[-1]:
         return folders[-1] + last.removeprefix("codec")
     return last
+
+
+def _said(why: str, names: dict[str, str]) -> str:
+    """Longer names first: one may begin with another."""
+    for name in sorted(names, key=len, reverse=True):
+        why = why.replace(name, names[name])
+    return why
 
 
 def _told(name: str, names: dict[str, str], system: dict) -> dict:

@@ -74,7 +74,7 @@ def page(results: Results) -> str:
         sections=[section for section in sections(results) if section.drawings or section.tables],
         cases=cases(results),
         costs=tables.costs(results),
-        absent=results.absent,
+        absent=lacking(results),
         faults=results.faults,
     )
 
@@ -92,6 +92,18 @@ def cases(results: Results) -> dict[str, list[Case]]:
             Case(each.set, each.id, each.f1, each.question, *differences(visible(each.original), visible(each.made)))
         )
     return {name: found[name] for name in sorted(found, key=lambda name: _place(results, name))}
+
+
+def lacking(results: Results) -> list[tuple[str, str]]:
+    """What is absent, a reason once: (where, why)."""
+    systems: dict[tuple[str, str], dict[str, None]] = {}
+    for each in results.absent:
+        where = ", ".join(filter(None, (each["task"], each["set"], each["metric"])))
+        systems.setdefault((where, each["why"]), {})[each["system"] or ""] = None
+    return [
+        (where if not (names := ", ".join(filter(None, some))) else f"{where} ({names})", why)
+        for (where, why), some in systems.items()
+    ]
 
 
 def _place(results: Results, system: str) -> int:
@@ -144,7 +156,11 @@ def _answering(results: Results) -> Section:
     def key(figure):
         return str(figure.at["from"]) if figure.system == "reader" else f"{figure.system}, {figure.at['from']}"
 
-    table = tables.several(own, ANSWERING, key=key, caption="means over sets") if own else None
+    def from_memory(figure):
+        return figure.at["from"] in ("decoded", "latents") and results.systems[figure.system]["kind"] != "text"
+
+    caption = "means over sets; bold is the best of what memories alone give"
+    table = tables.several(own, ANSWERING, key=key, rivals=from_memory, caption=caption) if own else None
     judged = [
         tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=list(results.sets),
                       caption=f"judge, from {source}") for source in ("text", "decoded", "latents")

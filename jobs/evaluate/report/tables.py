@@ -117,30 +117,38 @@ def by_set(figures: Iterable[Figure], *, metric: str, caption: str = "", sets: S
 
 
 def against(differences: Iterable[Difference], *, metric: str, sets: Sequence[str]) -> Table | None:
-    """Paired differences of each system to the one that all are compared with; best where the interval leaves 0 out."""
-    chosen = {(d.system, d.set): d for d in differences if d.metric == metric}
+    """The first system less each other, item by item; best where the interval leaves 0 out."""
+    chosen = {(d.other, d.set): d for d in differences if d.metric == metric}
     if not chosen:
         return None
     columns = [name for name in sets if any(own == name for _, own in chosen)]
     rows = [
-        Row(system, [_difference_cell(chosen.get((system, name))) for name in columns])
-        for system in dict.fromkeys(system for system, _ in chosen)
+        Row(other, [_difference_cell(chosen.get((other, name))) for name in columns])
+        for other in dict.fromkeys(other for other, _ in chosen)
     ]
-    other = next(iter(chosen.values())).other
-    return Table(columns, rows, f"{NAMES[metric]} less that of {other}; bold where the interval leaves 0 out")
+    first = next(iter(chosen.values())).system
+    return Table(columns, rows, f"{NAMES[metric]} of {first} less that of")
 
 
-def several(figures: Sequence[Figure], metrics: Sequence[str], *, key: Callable[[Figure], str], caption: str) -> Table:
-    """Metrics as columns, a row for each key: means over sets."""
+def several(
+    figures: Sequence[Figure],
+    metrics: Sequence[str],
+    *,
+    key: Callable[[Figure], str],
+    rivals: Callable[[Figure], bool],
+    caption: str,
+) -> Table:
+    """Metrics as columns, a row for each key: means over sets. Of `rivals` one is the best of a column."""
     keys = list(dict.fromkeys(key(f) for f in figures))
     columns = [m for m in metrics if any(f.metric == m for f in figures)]
     values = {
         k: [_plain_mean([f.value for f in figures if key(f) == k and f.metric == metric]) for metric in columns]
         for k in keys
     }
-    best = [_best([row[i] for row in values.values()], metric) for i, metric in enumerate(columns)]
+    racing = {key(f) for f in figures if rivals(f)}
+    best = [_best([row[i] for k, row in values.items() if k in racing], metric) for i, metric in enumerate(columns)]
     rows = [
-        Row(k, [_cell(metric, v, b) for metric, v, b in zip(columns, row, best, strict=True)])
+        Row(k, [_cell(metric, v, b if k in racing else None) for metric, v, b in zip(columns, row, best, strict=True)])
         for k, row in values.items()
         if any(v is not None for v in row)
     ]

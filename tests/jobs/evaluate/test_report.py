@@ -12,7 +12,7 @@ from browser import browser, looked_at
 from jobs.evaluate.report.charts import INK, SERIES, Dot, Line, dots, heat, lines
 from jobs.evaluate.report.differences import differences, visible
 from jobs.evaluate.report.names import shortened
-from jobs.evaluate.report.page import page, write_page
+from jobs.evaluate.report.page import lacking, page, write_page
 from jobs.evaluate.report.paper import known_set, reported
 from jobs.evaluate.report.tables import against, by_set, overview
 from jobs.evaluate.results import Difference, Figure, Heat, Results, Sample, read_results
@@ -103,12 +103,13 @@ def test_a_table_of_one_metric_has_a_column_a_set_and_intervals(results):
 
 def test_a_paired_difference_is_bold_only_where_it_is_more_than_chance():
     gaps = [
-        Difference("reconstruct", "rival", "default", of, "f1", 0.1, low, 0.2, 3)
+        Difference("reconstruct", "default", "rival", of, "f1", 0.1, low, 0.2, 3)
         for of, low in (("squad", -0.01), ("geese", 0.01))
     ]
     table = against(gaps, metric="f1", sets=["squad", "geese"])
     assert [(cell.text, cell.best) for cell in table.rows[0].cells] == [("+0.100", False), ("+0.100", True)]
-    assert "F1 less that of default" in table.caption and against(gaps, metric="whole", sets=["squad"]) is None
+    assert table.caption == "F1 of default less that of" and table.rows[0].name == "rival"
+    assert against(gaps, metric="whole", sets=["squad"]) is None
 
 
 def test_the_two_pools_never_share_a_row_of_the_paper():
@@ -137,6 +138,13 @@ def test_a_folder_s_path_is_shortened_to_what_tells_it_from_others(results):
     assert [f.system for f in short.figures] == list(short.systems)
     assert short.systems["icae"]["about"]["path"] == "runs/icae/codec" and short.systems["a/tiny"]["base"] == "icae"
     assert "path" not in short.systems["default"]["about"]
+
+
+def test_what_is_absent_for_one_reason_is_said_once(results):
+    why = "METEOR needs word lists"
+    absent = [{"task": "reconstruct", "system": name, "set": "geese", "metric": "meteor", "why": why}
+              for name in ("default", "text")]  # fmt: skip
+    assert lacking(replace(results, absent=absent)) == [("reconstruct, geese, meteor (default, text)", why)]
 
 
 def test_the_page_asks_nothing_of_a_network(results):
