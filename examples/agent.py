@@ -136,9 +136,10 @@ class Endpoint:
         try:
             reply = requests.post(f"{self.url}/chat/completions", json=body, headers=headers, timeout=120)
             reply.raise_for_status()
-            return Answer(reply.json()["choices"][0]["message"]["content"].strip(), None)
         except requests.RequestException as error:
             raise nextmem.Refusal(f"the endpoint {self.url} fails: {error}") from error
+        try:
+            return Answer(reply.json()["choices"][0]["message"]["content"].strip(), None)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise nextmem.Refusal(f"the endpoint {self.url} answers no chat completion: {reply.text[:80]!r}") from error
 
