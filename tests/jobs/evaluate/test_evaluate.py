@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -127,17 +128,11 @@ def test_the_results_can_be_read_back(evaluated, tmp_path):
         read_results(tmp_path / "torn.json")
 
 
-def test_a_second_run_encodes_nothing_and_finds_the_same(evaluated, harbour_folder, tiny_codec_folder):
+def test_a_second_run_encodes_nothing_and_finds_the_same(evaluated, harbour_folder, tiny_codec_folder, tmp_path):
     results, out = evaluated
-    again = nextmem.evaluate(
-        [tiny_codec_folder, "text", "bm25"],
-        data=harbour_folder,
-        tasks="all",
-        limit=6,
-        out=out,
-        refine=2,
-        **TINY | {"draws": 500},
-    )
+    shutil.copytree(out, tmp_path / "out")  # the first one's folder is read by other tests
+    asked = {"data": harbour_folder, "tasks": "all", "limit": 6, "refine": 2} | TINY | {"draws": 500}
+    again = nextmem.evaluate([tiny_codec_folder, "text", "bm25"], out=tmp_path / "out", **asked)
     assert again.figures == results.figures
     costs = [system["costs"] for system in again.systems.values()]
     assert all(cost.get("encoded", 0) == cost.get("decoded", 0) == cost.get("embedded", 0) == 0 for cost in costs)
