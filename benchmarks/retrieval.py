@@ -28,13 +28,14 @@ from model.codec_io import load_codec
 from pipeline.bank.bank import Bank
 from pipeline.bank.find import fuse, ranked
 from pipeline.bank.opened import load_bank_codec, open_bank
-from pipeline.bank.search import PLACE, Hit, embed_query
+from pipeline.bank.search import PLACE, Hit, embed_queries
 from pipeline.bank.word_search import nearest_by_words
 from pipeline.schema import CODES, EMBEDDING, SCALES
 from pipeline.stems import hashes, words
 
 DEPTH = 300  # chunks that a side brings
 BEST = 100  # passages that are measured
+AT_ONCE = 32  # queries embedded together
 PREFIX = 8  # latents, of the columns that take fewer
 MEASURES = {
     "Hit@5": ir_measures.Success @ 5,
@@ -120,7 +121,8 @@ def load(folder: Path, count: int) -> Asked:
 def runs(asked: Asked, bank: Bank, head_folder: str | None) -> dict[str, Run]:
     codec = load_bank_codec(bank)
     chunks = read_chunks(bank, codec)
-    queries_QE = np.stack([embed_query(codec, question) for question in asked.questions])
+    batches = [asked.questions[first : first + AT_ONCE] for first in range(0, len(asked.questions), AT_ONCE)]
+    queries_QE = np.concatenate([embed_queries(codec, batch) for batch in batches])
     sides = {"mean": by_vectors(chunks.hits, chunks.embedding_NE, queries_QE)}
     for name, latents_NKD in {"mean, NF4": chunks.latents_NKD, "mean, NF4, 8": chunks.latents_NKD[:, :PREFIX]}.items():
         sides[name] = by_vectors(chunks.hits, latents_NKD.mean(dim=1).numpy(), queries_QE)

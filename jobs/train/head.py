@@ -175,8 +175,8 @@ the vectors of all-MiniLM-L6-v2 (Apache-2.0), which is needed for nothing else.
 |---|---|
 {told}
 
-Of {looked.passages:,} passages that it was not taught on, {looked.found_first:.1%} are found first by a query of their
-own among them; by the teacher {looked.teacher_found_first:.1%}. The cosine to the teacher's vector is
+Of {looked.passages:,} passages that it was not taught on, {looked.found_first:.1%} are found first by a query of
+their own among them; by the teacher {looked.teacher_found_first:.1%}. The cosine to the teacher's vector is
 {looked.passage_cosine:.3f} for passages and {looked.query_cosine:.3f} for queries.
 
 `nextmem train RUN --system head --data BANK`, with {settings}
