@@ -17,6 +17,5 @@ BRIDGES = blocks("nextmem.bridges")
 def test_a_bridge_is_used_as_it_is_shown(shown, block, monkeypatch):  # noqa: F811
     monkeypatch.setenv("OPENAI_API_KEY", "none is called")
     assert len(BRIDGES) == 4
-    names = shown(block)
-    store = names["store"]
-    assert len(store.memory) == (0 if "mem0" in block else 1)
+    store = shown(block)["store"]
+    assert (len(store.memory) > 0) == ("mem0" not in block)  # mem0's example only opens one
