@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def opened(name: str, folder: Path | None, opening: Opening) -> list[System]:
         import bm25s
     except ModuleNotFoundError:
         raise Refusal("bm25 needs the package bm25s: pip install 'nextmem[evaluate]'") from None
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it sets it to DEBUG
     return [Bm25(name, bm25s.__version__)]
 
 

@@ -80,3 +80,9 @@ def test_a_passage_of_several_chunks_counts_by_its_best_and_an_empty_one_is_neve
 
 def _work() -> Work:
     return Work(Kept(None), lambda: None)
+
+
+def test_a_search_by_words_logs_nothing(caplog):
+    (bm25,) = opened("bm25", None, Opening())
+    bm25.rank(["herring"], ["Herring in salt.", "Eels in smoke."])
+    assert caplog.records == []
