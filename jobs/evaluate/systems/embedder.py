@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.evaluate.system import Opening, System
+from model.quiet import quiet_loading
 from model.refusal import Missing, Refusal
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def opened(name: str, folder: Path | None, opening: Opening) -> list[System]:
     if name == MINILM and place is None:
         place = _packaged_minilm()
     try:
-        model = sentence_transformers.SentenceTransformer(place, device=None)
+        with quiet_loading():
+            model = sentence_transformers.SentenceTransformer(place, device=None)
     except (OSError, ValueError) as error:
         line = " ".join(str(error).split())[:200]
         raise Missing(

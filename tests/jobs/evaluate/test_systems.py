@@ -86,9 +86,10 @@ def test_bm25_ranks_by_words_and_a_query_of_stop_words_finds_nothing():
 
 
 @pytest.mark.backbone
-def test_minilm_loads_from_its_package_without_a_hub(monkeypatch):
+def test_minilm_loads_from_its_package_without_a_hub_and_without_a_bar(monkeypatch, capfd):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (minilm,), faults = open_systems(["minilm"], TINY)
+    assert capfd.readouterr() == ("", "")
     assert faults == [] and minilm.about["model"] == "all-MiniLM-L6-v2" and minilm.identity.startswith("embedder ")
     asked = minilm.embed(["Which boat lost her nets?"], query=True)[0]
     cosines = [float(asked[0] @ each[0]) for each in minilm.embed([text for _, text, _, _ in PASSAGES])]
