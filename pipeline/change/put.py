@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from itertools import chain
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError, add_actions, remove_actions, swap
 from pipeline.bank.forgotten import lifting
-from pipeline.bank.presence import Presence, forget, refuse_beside
+from pipeline.bank.presence import Presence, refuse_beside
+from pipeline.bank.replace import is_of
 from pipeline.bank.unit_file import KEPT, REMEMBERED, as_schema, unit_of
 from pipeline.schema import DOC_ID, UNIT
 
@@ -48,19 +48,15 @@ def put(bank: Bank, kind: str, rows: pa.Table, replaced: Set[str], holds: Callab
 @contextmanager
 def _present(bank: Bank, kind: str) -> Iterator[None]:
     """Be seen while files lie there that no commit names. A thousand of these are not worth a thousand records."""
-    presence = Presence(bank.folder, kind)
-    try:
-        with presence:
-            presence.begin(state="committing")
-            refuse_beside(bank.folder, "tend", but=presence.record.job)
-            yield
-    finally:
-        forget(bank.folder, presence.record)
+    with Presence(bank.folder, kind, remembered=False) as presence:
+        presence.begin(state="committing")
+        refuse_beside(bank.folder, "tend", but=presence.record.job)
+        yield
 
 
 def _try(bank: Bank, kind: str, rows: pa.Table, replaced: Set[str]) -> bool:
     """Files that lost their race are orphans, which a tend removes: another writer's may have the same bytes."""
-    staying = ~pc.field(DOC_ID).isin(pa.array(sorted(replaced), pa.string())) if replaced else None
+    staying = ~is_of(replaced) if replaced else None
     leaving = {*_holding(bank, replaced), *_joined(bank, rows.num_rows)}
     kept = (
         batch
@@ -82,7 +78,7 @@ def _holding(bank: Bank, doc_ids: Set[str]) -> list[str]:
     """The files that hold rows of these documents."""
     if not doc_ids:
         return []
-    theirs = pc.field(DOC_ID).isin(pa.array(sorted(doc_ids), pa.string()))
+    theirs = is_of(doc_ids)
     return [f.path for f in bank.dataset().get_fragments(theirs) if f.count_rows(filter=theirs)]
 
 

@@ -18,6 +18,7 @@ from model.refusal import Refusal
 from pipeline import schema
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import ATTEMPTS, ContendedError
+from pipeline.bank.replace import is_of
 from pipeline.bank.unit_file import REMEMBERED
 from pipeline.change.put import put
 from pipeline.corpus.documents import Document
@@ -87,7 +88,7 @@ def _held(bank: Bank, doc_ids: Sequence[str]) -> dict[str, _Held]:
     names = [field.name for field in bank.metadata_fields]
     edited = [schema.EDITED_FROM] if schema.EDITED_FROM in bank.schema.names else []
     columns = [schema.DOC_ID, schema.DOC_HASH, schema.UNIT, *edited, *names]
-    theirs = pc.field(schema.DOC_ID).isin(pa.array(doc_ids, pa.string())) & (pc.field(schema.POSITION) == 0)
+    theirs = is_of(set(doc_ids)) & (pc.field(schema.POSITION) == 0)
     return {
         row[schema.DOC_ID]: _Held(
             row[schema.DOC_HASH],
