@@ -24,6 +24,7 @@ from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 from model.refine import Refined, refine
 from model.refusal import Refusal
+from model.window import draft_alone
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -266,11 +267,11 @@ class Codec:
         return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self._switch("decoder")
+        if len(forced) == 1:
+            return [draft_alone(self.backbone, prefix_BSD[0], forced[0])]
         longest = max(len(f) for f in forced)
         forced_BL = np.stack([np.pad(f, (0, longest - len(f)), constant_values=-1) for f in forced])
-        if len(forced) == 1:  # a batch of one rounds differently from every other batch, so it is drafted as two
-            prefix_BSD, forced_BL = prefix_BSD.repeat(2, 1, 1), forced_BL.repeat(2, axis=0)
-        self._switch("decoder")
         tokens = draft_tokens(self.backbone, prefix_BSD, torch.from_numpy(forced_BL).to(prefix_BSD.device))
         return [row[: len(f)] for row, f in zip(tokens.cpu().numpy(), forced, strict=False)]
 

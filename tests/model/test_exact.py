@@ -110,6 +110,16 @@ def test_a_patch_of_another_row_is_refused_or_harmless(trained, chunks, rows):
         assert not recollection.exact and recollection.token_ids[4] == 9
 
 
+def draft_by(monkeypatch, draft) -> None:
+    """In place of both ways of drafting: a batch, and a row alone."""
+
+    def alone(backbone, prefix_SD, forced_L):
+        return draft(backbone, prefix_SD[None], torch.from_numpy(forced_L)[None])[0].numpy()
+
+    monkeypatch.setattr(model.codec, "draft_tokens", draft)
+    monkeypatch.setattr(model.codec, "draft_alone", alone)
+
+
 def draft_with_slips(monkeypatch, slips: int) -> list[int]:
     """Make the first `slips` drafts get one free position wrong; returns the list of drafts' batch sizes."""
     real, drafts = model.codec.draft_tokens, []
@@ -122,7 +132,7 @@ def draft_with_slips(monkeypatch, slips: int) -> list[int]:
             forced_BL[0, free] = 5  # and all that follows is drafted after the wrong token
         return real(backbone, prefix_BSD, forced_BL)
 
-    monkeypatch.setattr(model.codec, "draft_tokens", draft)
+    draft_by(monkeypatch, draft)
     return drafts
 
 
@@ -151,7 +161,7 @@ def other_machine(monkeypatch, codec: Codec, prefix_SD: torch.Tensor, turned: di
             reading.lead_BL[:, at] = torch.where(ids_BL[:, at] == token, 0.01, -0.01)
         return reading
 
-    monkeypatch.setattr(model.codec, "draft_tokens", draft)
+    draft_by(monkeypatch, draft)
     monkeypatch.setattr(model.codec, "read_tokens", read)
 
 
