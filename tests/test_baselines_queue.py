@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 from runs import SHORT, passages, sets
 
-from benchmarks.baselines import ORDER, schedule
+from benchmarks.baselines import ABLATIONS, NEXTMEM, ORDER, command, schedule, settings_of
 from jobs.settings import replaced
-from model.baselines.settings import SYSTEMS, system_settings
+from model.baselines.settings import SYSTEMS
 from model.config import CodecConfig
 from model.training.curriculum import Curriculum, TrainConfig
 
@@ -21,9 +22,9 @@ def test_the_queue_knows_every_system():
 
 
 @pytest.mark.parametrize("steps", [60, 375])
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", dict.fromkeys([*ORDER, *ABLATIONS]))
 def test_every_system_takes_the_same_number_of_steps(name, steps):
-    settings = system_settings(name) | schedule(name, steps) | {"patience": 0}
+    settings = settings_of(name) | schedule(name, steps) | {"patience": 0}
     train, codec = replaced(settings, TrainConfig(), CodecConfig())
     curriculum = Curriculum(train, codec.num_latents)
     assert curriculum.steps_left(curriculum.start()) == steps
@@ -32,6 +33,16 @@ def test_every_system_takes_the_same_number_of_steps(name, steps):
 def test_too_few_steps_for_a_curriculum_are_refused():
     with pytest.raises(ValueError, match="12 steps are too few"):
         schedule("nextmem", 12)
+
+
+def test_a_variant_is_nextmem_with_one_setting_changed(tmp_path):
+    """Beside the shares of its steps that a stage gets, which a stage left out leaves to the other."""
+    asked = argparse.Namespace(runs=tmp_path, data=["p"], steps=60, batch=8, set=[], backbone="tiny-llama")
+    plain, *others = [command(name, asked, None) for name in ABLATIONS]
+    for name, words in zip(list(ABLATIONS)[1:], others, strict=True):
+        assert words[words.index("--system") + 1] == NEXTMEM
+        new = {word for word in set(words) - set(plain) if "steps=" not in word and not word.startswith("/")}
+        assert new == {f"{key}={value}" for key, value in ABLATIONS[name].items()}
 
 
 @pytest.mark.training

@@ -14,6 +14,7 @@ from jobs.evaluate.kept import FILE, Kept
 from jobs.evaluate.made import made_of
 from jobs.evaluate.opened import open_systems
 from jobs.evaluate.outcome import Outcome
+from jobs.evaluate.overall import overall, overall_differences
 from jobs.evaluate.reader import Reader
 from jobs.evaluate.report.page import REPORT, write_page
 from jobs.evaluate.request import TASKS, EvaluateRequest
@@ -223,15 +224,17 @@ def _reader(request: EvaluateRequest) -> Reader:
 
 def _results(run: Evaluation, systems: Sequence[System], sets: Sequence[EvalSet], seconds: float) -> Results:
     request, figures = run.request, run.figures
-    drawn = figures.drawn(draws=request.draws, seed=request.seed)
     first = next((s.name for s in systems if _is_main(s)), systems[0].name if systems else "")
+    how = {"draws": request.draws, "seed": request.seed}
+    drawn = figures.drawn(**how)
     return Results(
         made=made_of(request, seconds),
         systems={system.name: _told_of(run, system) for system in systems},
         sets={data.name: data.sizes() for data in sets},
         items=figures.items,
         figures=drawn,
-        differences=figures.differences(first, draws=request.draws, seed=request.seed),
+        differences=figures.differences(first, **how) + overall_differences(drawn, first, **how),
+        overall=overall(drawn, **how),
         heats=figures.heats,
         samples=figures.chosen_samples(),
         absent=run.absent,

@@ -14,7 +14,7 @@
       "sets":    {name: {"texts": int, "questions": int, "queries": int, "with_pool": int, "corpus": int,
                   "of_corpus": int, "left_out": {why: int}}},
       "items":   {"task/set": [item ids]},
-      "figures": [Figure], "differences": [Difference], "heats": [Heat], "samples": [Sample],
+      "figures": [Figure], "differences": [Difference], "overall": [Figure], "heats": [Heat], "samples": [Sample],
       "absent":  [{"task": str, "system": str | null, "set": str | null, "metric": str | null, "why": str}],
       "faults":  [{"task": str, "system": str, "set": str | null, "error": str}]
     }
@@ -22,6 +22,8 @@
 A Figure is one number: of one task, system and set, under the conditions `at`, by one metric. Its values are in the
 order of `items["task/set"]`, one an item, null where the item has none (a text without names has no share of names).
 So any two systems are compared item by item, today or from two files: `jobs/evaluate/bootstrap.py`.
+`overall` has means over sets, where there are several: their `set` is "all sets", and they hold no values. Differences
+over all sets stand among the others.
 
 What stands in `at`, by task:
 
@@ -132,6 +134,7 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     absent: list[dict] = field(default_factory=list)
     faults: list[dict] = field(default_factory=list)
+    overall: list[Figure] = field(default_factory=list)
 
 
 def write_results(results: Results, path: Path) -> None:
@@ -151,8 +154,10 @@ def read_results(path: Path) -> Results:
         found = record.pop("format")
         if found != FORMAT:
             raise Refusal(f"{path} has format {found}; this nextmem reads {FORMAT}: evaluate again")
-        lists = {"figures": Figure, "differences": Difference, "heats": Heat, "samples": Sample}
-        return Results(**record | {name: [kind(**each) for each in record[name]] for name, kind in lists.items()})
+        lists = {"figures": Figure, "overall": Figure, "differences": Difference, "heats": Heat, "samples": Sample}
+        return Results(
+            **record | {name: [kind(**each) for each in record.get(name, ())] for name, kind in lists.items()}
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, Refusal):
             raise

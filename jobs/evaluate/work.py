@@ -20,7 +20,7 @@ from jobs.evaluate.reader import Prompt, Reader
 from jobs.evaluate.sets import Cut
 from jobs.evaluate.system import Answer, Memory, Question, System
 
-READ_AT_ONCE = 16  # prompts
+READ_AT_ONCE = 64  # prompts; each step of an answer costs nearly the same for 16 as for 64
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from jobs.evaluate.report.charts import SERIES, Dot, Line, dots, heat, lines
 from jobs.evaluate.report.paper import known_set, reported
+from jobs.evaluate.report.tables import Column, mean_of
 from jobs.evaluate.results import Figure, Results
 
 PAPERS = ("NextMem-Dense", "ICAE", "DyPRAG", "BGE")  # its rows that are drawn
@@ -26,7 +27,7 @@ class Drawing:
 
 def reconstruction(results: Results) -> list[Drawing]:
     """F1 and the share of names and numbers, a row a system."""
-    mean = "The dot is the mean over sets, the strokes are the sets"
+    mean = "The dot is the mean over sets with its interval, the strokes are the sets"
     return _present(
         _ranked(results, "reconstruct", "f1", {}, label="F1", caption=f"{mean}, the squares the paper's means."),
         _ranked(results, "reconstruct", "names", {}, label="names and numbers", caption=f"{mean}."),
@@ -46,12 +47,13 @@ def retrieval(results: Results, pool: str) -> list[Drawing]:
 def answering(results: Results) -> list[Drawing]:
     """Gap closed, a row for each system and source."""
     chosen = [f for f in results.figures if (f.task, f.metric) == ("answer", "gap")]
-    names = dict.fromkeys((f.system, str(f.at.get("from"))) for f in chosen)
     rows = []
-    for system, source in names:
-        values = [f.value for f in chosen if (f.system, str(f.at.get("from"))) == (system, source)]
-        name = f"{system}, {source}" if system != "reader" else source
-        rows.append(Dot(name, fmean(values), parts=values, series=_series(results, system)))
+    for system, source in dict.fromkeys((f.system, str(f.at.get("from"))) for f in chosen):
+        at = {"from": source}
+        values = [f.value for f in chosen if f.system == system and f.at == at]
+        mean = mean_of(results, system, Column("", "answer", "gap", at))
+        spread = {"low": mean.low, "high": mean.high} if mean.low < mean.high else {}
+        rows.append(Dot(f"{system}, {source}", mean.value, **spread, parts=values, series=_series(results, system)))
     caption = "0: no better than no context. 1: as good as the text. Below 0: worse than nothing."
     return _present(Drawing(dots(rows, label="gap closed"), caption) if rows else None)
 
@@ -99,18 +101,11 @@ def _ranked(results: Results, task: str, metric: str, at: dict, *, label: str, c
     chosen = [f for f in results.figures if (f.task, f.metric) == (task, metric) and f.at == at]
     rows = []
     for name in dict.fromkeys(f.system for f in chosen):
-        own = [f for f in chosen if f.system == name]
-        alone = own[0] if len(own) == 1 else None  # of one set there is an interval
-        rows.append(
-            Dot(
-                name,
-                fmean(f.value for f in own),
-                low=alone.low if alone else None,
-                high=alone.high if alone else None,
-                series=_series(results, name),
-                parts=[f.value for f in own] if len(own) > 1 else (),
-            )
-        )
+        own = [f.value for f in chosen if f.system == name]
+        mean = mean_of(results, name, Column(label, task, metric, at))
+        spread = {"low": mean.low, "high": mean.high} if mean.low < mean.high else {}
+        parts = own if len(own) > 1 else ()
+        rows.append(Dot(name, mean.value, **spread, series=_series(results, name), parts=parts))
     rows += _papers(chosen, reported(task, metric, at)) if rows else []
     return Drawing(dots(rows, label=label, limits=SHARE), caption) if rows else None
 

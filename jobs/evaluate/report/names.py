@@ -23,6 +23,7 @@ def shortened(results: Results) -> Results:
         results,
         systems={names[name]: _told(name, names, system) for name, system in results.systems.items()},
         figures=[replace(each, system=new(each.system)) for each in results.figures],
+        overall=[replace(each, system=new(each.system)) for each in results.overall],
         differences=[replace(d, system=new(d.system), other=new(d.other)) for d in results.differences],
         heats=[replace(each, system=new(each.system)) for each in results.heats],
         samples=[replace(each, system=new(each.system)) for each in results.samples],

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from jobs.evaluate.overall import SETS
 from jobs.evaluate.report import drawings, tables
 from jobs.evaluate.report.differences import Piece, differences, visible
 from jobs.evaluate.report.drawings import Drawing
 from jobs.evaluate.report.names import shortened
 from jobs.evaluate.report.paper import WHOSE
 from jobs.evaluate.report.tables import Table
-from jobs.evaluate.results import Results
+from jobs.evaluate.results import Figure, Results
 
 REPORT = "report.html"
 ANSWERING = ("nats", "gap", "judge", "exact", "f1", "contains")
@@ -106,13 +107,22 @@ def lacking(results: Results) -> list[tuple[str, str]]:
     ]
 
 
+def _figures(results: Results) -> list[Figure]:
+    return [*results.figures, *results.overall]
+
+
+def _sets(results: Results) -> list[str]:
+    """The columns of a table by sets."""
+    return [*results.sets, SETS]
+
+
 def _place(results: Results, system: str) -> int:
     return list(results.systems).index(system) if system in results.systems else len(results.systems)
 
 
 def _reconstruction(results: Results) -> Section:
-    own = [f for f in results.figures if f.task == "reconstruct"]
-    made = {metric: tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=list(results.sets))
+    own = [f for f in _figures(results) if f.task == "reconstruct"]
+    made = {metric: tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=_sets(results))
             for metric in RECONSTRUCTION}  # fmt: skip
     present = {metric: table for metric, table in made.items() if table is not None}
     lead = (
@@ -122,7 +132,7 @@ def _reconstruction(results: Results) -> Section:
     shown = [table for metric, table in present.items() if metric in ("f1", "whole")]
     folded = [table for metric, table in present.items() if metric not in ("f1", "whole")]
     gaps = [d for d in results.differences if d.task == "reconstruct"]
-    if (paired := tables.against(gaps, metric="f1", sets=list(results.sets))) is not None:
+    if (paired := tables.against(gaps, metric="f1", sets=_sets(results))) is not None:
         shown.insert(1, paired)
     return Section("reconstruction", "Reconstruction", lead, drawings.reconstruction(results), shown, folded)
 
@@ -136,8 +146,8 @@ def _retrieval(results: Results) -> list[Section]:
     }  # fmt: skip
     found = []
     for pool, (heading, lead) in leads.items():
-        own = [f for f in results.figures if f.task == "retrieve" and f.at.get("pool") == pool]
-        made = [tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=list(results.sets))
+        own = [f for f in _figures(results) if f.task == "retrieve" and f.at.get("pool") == pool]
+        made = [tables.by_set(own, metric=metric, caption=tables.NAMES[metric], sets=_sets(results))
                 for metric in RETRIEVAL]  # fmt: skip
         present = [table for table in made if table is not None]
         main = [table for table in present if table.caption in ("Hit@5", "MRR@5", "nDCG@10")]
@@ -162,7 +172,7 @@ def _answering(results: Results) -> Section:
     caption = "means over sets; bold is the best of what memories alone give"
     table = tables.several(own, ANSWERING, key=key, rivals=from_memory, caption=caption) if own else None
     judged = [
-        tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=list(results.sets),
+        tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=_sets(results),
                       caption=f"judge, from {source}") for source in ("text", "decoded", "latents")
     ]  # fmt: skip
     return Section("answering", "Answering", lead, drawings.answering(results), [table] if table else [],

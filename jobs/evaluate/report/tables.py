@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from jobs.evaluate.report.paper import known_set, reported
@@ -57,6 +57,9 @@ class Column:
     metric: str
     at: dict[str, object]
 
+    def fits(self, figure: Figure) -> bool:
+        return (figure.task, figure.metric) == (self.task, self.metric) and self.at.items() <= figure.at.items()
+
 
 OVERVIEW = (
     Column("F1", "reconstruct", "f1", {}),
@@ -80,19 +83,29 @@ def printed(metric: str, value: float) -> str:
 
 def overview(results: Results) -> Table:
     """The main table: means over sets, then the paper's rows over those of its sets that were measured here."""
-    columns = [c for c in OVERVIEW if any(_fits(f, c) for f in results.figures)]
-    means = {name: [_mean(results.figures, name, c) for c in columns] for name in results.systems}
-    means = {name: values for name, values in means.items() if any(v is not None for v in values)}
-    rivals = [values for name, values in means.items() if results.systems[name]["kind"] != "text"]
-    best = [_best([row[i] for row in rivals], c.metric) for i, c in enumerate(columns)]
+    columns = [c for c in OVERVIEW if any(c.fits(f) for f in results.figures)]
+    means = {name: [mean_of(results, name, c) for c in columns] for name in results.systems}
+    means = {name: some for name, some in means.items() if any(some)}
+    rivals = [some for name, some in means.items() if results.systems[name]["kind"] != "text"]
+    best = [_best([row[i].value for row in rivals if row[i]], c.metric) for i, c in enumerate(columns)]
     headings = [c.heading for c in columns] + ["stored, bytes", "encodes a text"]
     rows = [
-        Row(
-            name, [_cell(c.metric, v, b) for c, v, b in zip(columns, values, best, strict=True)] + _costs(results, name)
-        )
-        for name, values in means.items()
+        Row(name, [_figure_cell(f, b) for f, b in zip(some, best, strict=True)] + _costs(results, name))
+        for name, some in means.items()
     ]
     return Table(headings, rows + _paper_rows(results.figures, columns))
+
+
+def mean_of(results: Results, system: str, column: Column) -> Figure | None:
+    """The figure over all sets, or that of the only one. An interval only where one was drawn; None: not measured."""
+    for figures in (results.overall, results.figures):
+        own = [f for f in figures if f.system == system and column.fits(f)]
+        if len(own) == 1:
+            return own[0]
+        if own:
+            mean = fmean(f.value for f in own)
+            return replace(own[0], value=mean, low=mean, high=mean)
+    return None
 
 
 def by_set(figures: Iterable[Figure], *, metric: str, caption: str = "", sets: Sequence[str]) -> Table | None:
@@ -191,23 +204,13 @@ def _paper_rows(figures: Sequence[Figure], columns: Sequence[Column]) -> list[Ro
     for name in names:
         cells = []
         for c in columns:
-            sets = {known_set(f.set) for f in figures if _fits(f, c)} - {None}
+            sets = {known_set(f.set) for f in figures if c.fits(f)} - {None}
             values = reported(c.task, c.metric, c.at).get(name, {})
             found = [values[own] for own in sorted(sets) if own in values]
             cells.append(_cell(c.metric, fmean(found) if found else None, None))
         if any(cell.text for cell in cells):
             rows.append(Row(name, [*cells, Cell(), Cell()], paper=True))
     return rows
-
-
-def _fits(figure: Figure, column: Column) -> bool:
-    return (figure.task, figure.metric) == (column.task, column.metric) and all(
-        figure.at.get(key) == value for key, value in column.at.items()
-    )
-
-
-def _mean(figures: Sequence[Figure], system: str, column: Column) -> float | None:
-    return _plain_mean([f.value for f in figures if f.system == system and _fits(f, column)])
 
 
 def _plain_mean(values: Sequence[float]) -> float | None:
@@ -229,7 +232,9 @@ def _figure_cell(figure: Figure | None, best: float | None) -> Cell:
     if figure is None:
         return Cell()
     interval = f"{printed(figure.metric, figure.low)} to {printed(figure.metric, figure.high)}"
-    return Cell(printed(figure.metric, figure.value), interval, figure.value == best)
+    return Cell(
+        printed(figure.metric, figure.value), interval if figure.low < figure.high else "", figure.value == best
+    )
 
 
 def _difference_cell(each: Difference | None) -> Cell:

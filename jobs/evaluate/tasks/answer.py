@@ -18,6 +18,7 @@ from jobs.evaluate.results import Sample
 from jobs.evaluate.sets import Asked, EvalSet
 from jobs.evaluate.system import Answer, Question, System
 from jobs.evaluate.work import Work
+from model.refusal import Refusal, Unreachable
 
 NEEDS = frozenset({"encode"})
 MIXED = False
@@ -58,7 +59,8 @@ def _questions(asked: Sequence[Asked], prompt: Prompt) -> list[Question]:
 
 
 def _outcome(name: str, data: EvalSet, said: dict[str, list[Answer]], judge: Judge | None) -> Outcome:
-    measured, samples, absent = [], [], []
+    measured: list[Measured] = []
+    samples: list[Sample] = []
     for source, answers in said.items():
         at: dict[str, object] = {"from": source}
         measured.append(Measured("nats", [answer.nats / answer.tokens for answer in answers], at))
@@ -73,10 +75,20 @@ def _outcome(name: str, data: EvalSet, said: dict[str, list[Answer]], judge: Jud
                     Sample("answer", name, data.name, each.id, each.answers[0], answer.text, f1, each.question, at)
                     for each, answer, f1 in zip(data.asked, answers, values, strict=True)
                 ]
-        if judge is not None:
-            verdicts = [judge.right(e.question, e.answers, a.text) for e, a in zip(data.asked, answers, strict=True)]
-            measured.append(Measured("judge", [float(verdict) for verdict in verdicts], at))
-    return Outcome([each.id for each in data.asked], measured, samples, absent=absent)
+    verdicts, faults = ([], []) if judge is None else _judged(judge, data.asked, said)
+    return Outcome([each.id for each in data.asked], [*measured, *verdicts], samples, faults=faults)
+
+
+def _judged(judge: Judge, asked: Sequence[Asked], said: dict[str, list[Answer]]) -> tuple[list[Measured], list[str]]:
+    """Verdicts on all answers, and why there are no more: a judge that fails takes no other figure with it."""
+    measured: list[Measured] = []
+    for source, answers in said.items():
+        try:
+            verdicts = [judge.right(e.question, e.answers, a.text) for e, a in zip(asked, answers, strict=True)]
+        except (Unreachable, Refusal) as error:
+            return measured, [str(error)]
+        measured.append(Measured("judge", [float(verdict) for verdict in verdicts], {"from": source}))
+    return measured, []
 
 
 def exact_match(reference: str, said: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jobs.evaluate.outcome import Measured, Outcome
 from jobs.evaluate.sets import EvalSet
 from jobs.evaluate.system import System
-from jobs.evaluate.tasks.noise import drafted, with_latents, without_latents
+from jobs.evaluate.tasks.noise import TEXTS, drafted, with_latents, without_latents
 from jobs.evaluate.work import Work
 
 NEEDS = frozenset({"encode", "decode"})
@@ -18,7 +18,7 @@ SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the latents
 
 
 def measure(work: Work, system: System, data: EvalSet) -> Outcome:
-    texts = [each.text for each in data.texts]
+    texts = [each.text for each in data.texts[:TEXTS]]
     memories = work.memories(system, texts)
     if why := without_latents(memories):
         return Outcome([], [], absent=[("rate", f"{system.name} {why}")])
@@ -31,4 +31,4 @@ def measure(work: Work, system: System, data: EvalSet) -> Outcome:
         made_from = [text if kept == latents else ["first", kept, text] for text in texts]
         at: dict[str, object] = {"latents": kept, "bits": bits, "bytes": stored * kept / latents}
         measured += drafted(texts, work.drafts(system, few, made_from), at)
-    return Outcome([each.id for each in data.texts], measured)
+    return Outcome([each.id for each in data.texts[:TEXTS]], measured)
