@@ -41,6 +41,7 @@ def evaluate(
     text_column: str = "text",
     tokens: int = 128,
     min_tokens: int = 32,
+    actors: int = 0,
     draws: int | None = None,
     seed: int = 0,
     command: str = "",
@@ -53,7 +54,8 @@ def evaluate(
     `limit`: texts, questions and queries of each set; None is all of them. `refine`: optimizer steps, for one more row
     a codec. `out`: a folder that gets results.json and report.html; the same call again goes on there where it was
     stopped. `models`: folders or hub ids of embedders. `prompt`: with {context} and {question}. `judge`: an endpoint's
-    base and a model.
+    base and a model. `actors`: Ray actors that share the work, here or on the cluster that RAY_ADDRESS names; 0: all is
+    done in this process.
 
     What failed stands in `faults` of the result, and the rest is there. Raises Refusal (a ValueError) for an unknown
     task or system, or data that holds nothing.
@@ -78,6 +80,7 @@ def evaluate(
         text_column=text_column,
         tokens=tokens,
         min_tokens=min_tokens,
+        actors=actors,
         draws=DRAWS if draws is None else draws,
         seed=seed,
         command=command or "nextmem.evaluate(...)",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from jobs.cluster.session import Session
 from jobs.evaluate.figures import Figures
 from jobs.evaluate.judge import Judge
 from jobs.evaluate.kept import FILE, Kept
 from jobs.evaluate.made import made_of
+from jobs.evaluate.makers import Actors
 from jobs.evaluate.opened import open_systems
 from jobs.evaluate.outcome import Outcome
 from jobs.evaluate.overall import overall, overall_differences
-from jobs.evaluate.reader import Reader
+from jobs.evaluate.reader import open_reader
 from jobs.evaluate.report.page import REPORT, write_page
 from jobs.evaluate.request import TASKS, EvaluateRequest
 from jobs.evaluate.results import Results, write_results
@@ -31,7 +34,7 @@ READER = answer.READER
 MODULES = dict(zip(TASKS, (reconstruct, retrieve, answer, noise, length, segments, rate), strict=True))
 READ = {"reconstruct", "answer"}  # the reader by itself has figures too, that others are compared with
 ONE_OF = {"retrieve"}  # needs one of its abilities, where others need all
-FIRST_ROWS = {"length", "segments"}  # of an encoder: rows that start from another's latents have nothing new to say
+ONE_ROW = {"length", "segments"}  # of a codec: another form of the same latents has nothing new to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +114,23 @@ def run_evaluate(
     began = time.monotonic()
     files = find_sets(request.data, request.sets)
     systems, broken = open_systems(request.systems, request.opening)
-    out = None if request.out is None else Path(request.out)
+    out = None if request.out is None else Path(request.out).absolute()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    kept = Kept(None if out is None else out / FILE)
-    try:
+    with closing(Kept(None if out is None else out / FILE)) as kept, Session(say=say) as session:
         run = Evaluation(request, _work(request, systems, kept, out))
         for name, why in broken:
             run.fails(None, name, None, why)
         sets = list(_load(run, files, say))
-        cells = list(_cells(run, systems, sets))
-        for place, cell in enumerate(cells):
+        if request.actors:
+            cluster, opening = session.start(), request.opening
+            run.work.actors = Actors(request.actors, cluster, request.systems, opening, request.backbone)
+        for place, cell in enumerate(cells := list(_cells(run, systems, sets))):
             tell = partial(EvaluateProgress, str(cell), place, len(cells))
             run.work.on_batch = lambda verb, made, of, tell=tell: on_progress(tell(verb, made, of))
             on_progress(tell())
             run.run(cell)
         results = _results(run, systems, sets, time.monotonic() - began)
-    finally:
-        kept.close()
     if out is not None:
         write_results(results, out / RESULTS)
         write_page(results, out / REPORT)
@@ -138,7 +140,7 @@ def run_evaluate(
 def _work(request: EvaluateRequest, systems: Sequence[System], kept: Kept, out: Path | None) -> Work:
     return Work(
         kept,
-        partial(_reader, request),
+        partial(open_reader, request.backbone, request.opening.precision),
         cut=_cut(request, systems),
         prompt=request.prompt,
         judge=Judge(*request.judge, kept) if request.judge else None,
@@ -205,8 +207,10 @@ def _is_able(run: Evaluation, task: str, system: System) -> bool:
     if lacking and (task not in ONE_OF or lacking == sorted(needs)):
         run.lacks(task, system.name, None, None, f"{system.name} cannot {' or '.join(lacking)}")
         return False
-    if task in FIRST_ROWS and system.base is not None and not _is_main(system):
-        run.lacks(task, system.name, None, None, f"its latents start from those of {system.base.name}: see there")
+    if task in ONE_ROW and "form" in system.about and not _is_main(system):
+        run.lacks(
+            task, system.name, None, None, f"{system.name} has the latents of another row of its codec: see there"
+        )
         return False
     return True
 
@@ -214,12 +218,6 @@ def _is_able(run: Evaluation, task: str, system: System) -> bool:
 def _is_main(system: System) -> bool:
     """The row that stands for a codec as a bank stores it."""
     return system.about.get("form") == "nf4"
-
-
-def _reader(request: EvaluateRequest) -> Reader:
-    from model.backbone import load_backbone
-
-    return Reader(load_backbone(request.backbone, precision=request.opening.precision))
 
 
 def _results(run: Evaluation, systems: Sequence[System], sets: Sequence[EvalSet], seconds: float) -> Results:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 from model.refusal import Refusal
 
 FILE = "kept.sqlite"
+FEWEST = 16  # places that are worth a batch of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +75,30 @@ class Kept:
         kind: str,
         owner: str,
         keys: Sequence[str],
-        make: Callable[[list[int]], Sequence[Record]],
+        make: Callable[[list[list[int]]], Iterable[tuple[list[int], Sequence[Record]]]],
         *,
         batch: int,
+        shares: int = 1,
         order: Callable[[int], float] = float,
         on_batch: Callable[[int, int], object] = lambda done, of: None,
     ) -> list[Record]:
         """A record a key, in order: what is kept already, and what `make` makes of the rest, `batch` places at once.
 
-        `make` gets places in `keys`, in the order that `order` sorts them by (texts of one length go together), each
-        key once. A batch is kept as soon as it is made. `on_batch` hears how many places of how many are made.
+        `make` gets batches of places in `keys`, in the order that `order` sorts them by (texts of one length go
+        together), each key once, and gives each batch with its records in any order. A batch is kept as soon as it is
+        made. Few places are parted into `shares` batches. `on_batch` hears how many places of how many are made.
         """
         found = {key: self.find(kind, owner, key) for key in dict.fromkeys(keys)}
         place_of = {key: place for place, key in reversed(list(enumerate(keys)))}
         missing = sorted((place_of[key] for key, record in found.items() if record is None), key=order)
-        for first in range(0, len(missing), batch):
-            places = missing[first : first + batch]
-            made = dict(zip((keys[i] for i in places), make(places), strict=True))
-            self.put(kind, owner, made)
-            found |= made
-            on_batch(first + len(places), len(missing))
+        batch = min(batch, max(FEWEST, -(-len(missing) // shares)))
+        done = 0
+        for places, records in make([missing[first : first + batch] for first in range(0, len(missing), batch)]):
+            fresh = dict(zip((keys[i] for i in places), records, strict=True))
+            self.put(kind, owner, fresh)
+            found |= fresh
+            done += len(places)
+            on_batch(done, len(missing))
         return [found[key] for key in keys]
 
 

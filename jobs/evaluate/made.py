@@ -31,6 +31,7 @@ def made_of(request: EvaluateRequest, seconds: float) -> dict[str, object]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "actors": request.actors,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "data": ", ".join(request.data),
         "tasks": list(request.tasks),

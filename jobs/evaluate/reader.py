@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache
 
 from jobs.evaluate.system import Answer, Question
-from model.backbone import Backbone
+from model.backbone import Backbone, load_backbone
 from model.reconstruction import guessed
 
 MOST_TOKENS = 24  # of an answer that the reader gives by itself; a line's end ends it before
@@ -60,6 +60,10 @@ class Reader:
             references = [self.backbone.tokenizer.encode(question.answer) for question in questions]
             nats = self._nats(last_BD, mask_BS, cache, references)
         return [Answer(loss, len(ids), text) for loss, ids, text in zip(nats, references, said, strict=True)]
+
+    def read_texts(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Answer]:
+        """`read` of texts; an empty one is none at all."""
+        return self.read([self.embedded(text) for text in texts], questions)
 
     def guessed(self, texts: Sequence[str]) -> list[float]:
         """Share of each text's positions that the reader gets right without any memory of it."""
@@ -117,6 +121,11 @@ class Reader:
         logits_BVA = self.backbone.head(states_BAD).float().transpose(1, 2)
         nats_BA = torch.nn.functional.cross_entropy(logits_BVA, ids_BA, reduction="none")
         return [float(row[: len(ids)].sum()) for row, ids in zip(nats_BA, references, strict=True)]
+
+
+def open_reader(backbone: str, precision: str) -> Reader:
+    """Raises what `load_backbone` raises."""
+    return Reader(load_backbone(backbone, precision=precision))
 
 
 def _grown(mask_BS: torch.Tensor, by: int) -> torch.Tensor:

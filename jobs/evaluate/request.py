@@ -30,6 +30,7 @@ class EvaluateRequest:
     text_column: str = "text"
     tokens: int = 128  # that texts are cut to; fewer where a codec's chunks hold fewer
     min_tokens: int = 32
+    actors: int = 0  # Ray actors that share the work; 0: all in this process
     draws: int = DRAWS
     seed: int = SEED
     command: str = ""
@@ -42,6 +43,8 @@ class EvaluateRequest:
             raise Refusal("no data is named: give files or folders with --data (docs/evaluation.md)")
         if self.limit is not None and self.limit < 1:
             raise Refusal(f"the limit is {self.limit}; it must be at least 1")
+        if self.actors < 0:
+            raise Refusal(f"actors is {self.actors}; it must be 0, or how many Ray actors share the work")
         if "{context}" not in self.prompt.template or "{question}" not in self.prompt.template:
             raise Refusal(f"the prompt {self.prompt.template!r} lacks {{context}} or {{question}}")
 

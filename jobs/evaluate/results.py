@@ -5,7 +5,7 @@
       "made":    {"command": str, "date": ISO 8601, "seconds": float, "nextmem": version,
                   "versions": {package: version}, "python": str, "tasks": [str], "tokens": int,
                   "min_tokens": int, "processor": str, "cores": int,
-                  "threads": int, "device": str, "data": str, "limit": int | null,
+                  "threads": int, "actors": int, "device": str, "data": str, "limit": int | null,
                   "seed": int, "draws": int, "reader": str, "prompt": {"before": str, "after": str},
                   "judge": {"model": str} | null},
       "systems": {name: {"kind": str, "identity": str, "can": [str], "base": name | null, "about": {...},

@@ -6,21 +6,25 @@ Shapes: N texts, C vectors of one text, E embedding width.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from jobs.evaluate.judge import Judge
 from jobs.evaluate.kept import Kept, Record, key_of
+from jobs.evaluate.makers import Actors, Call, Made, made
 from jobs.evaluate.reader import Prompt, Reader
 from jobs.evaluate.sets import Cut
 from jobs.evaluate.system import Answer, Memory, Question, System
 
 READ_AT_ONCE = 64  # prompts; each step of an answer costs nearly the same for 16 as for 64
+GUESSED_AT_ONCE = 32  # texts
+LARGEST = 1 << 30  # no bound but the system's own
+COUNTED = {"encode": "encoded", "decode": "decoded", "embed": "embedded", "answer": "answered"}
 
 
 @dataclass(slots=True)
@@ -36,6 +40,12 @@ class Costs:
     answered: int = 0
     answer_seconds: float = 0.0
 
+    def add(self, verb: str, items: int, seconds: float) -> None:
+        """`verb`: encode, decode, embed or answer."""
+        count, spent = COUNTED[verb], f"{verb}_seconds"
+        setattr(self, count, getattr(self, count) + items)
+        setattr(self, spent, getattr(self, spent) + seconds)
+
 
 @dataclass(slots=True)
 class Work:
@@ -47,6 +57,7 @@ class Work:
     cut: Cut | None = None  # how texts are cut
     prompt: Prompt = field(default_factory=Prompt)  # of answering
     judge: Judge | None = None
+    actors: Actors | None = None  # who makes it all; None: this process
     banks: Path | None = None  # where banks of large corpora go; None: nowhere, all is embedded in this process
     costs: dict[str, Costs] = field(default_factory=dict)
     _reader: Reader | None = None
@@ -62,12 +73,11 @@ class Work:
         """One a text; those of the system's base are made, and kept, first."""
         before = self.memories(system.base, texts) if system.base else None
 
-        def make(places: list[int]) -> list[Record]:
-            some = [texts[i] for i in places]
-            made = system.encode(some, None if before is None else [before[i] for i in places])
-            return [_record(memory) for memory in made]
+        def call(places: list[int]) -> Call:
+            given = None if before is None else [before[i] for i in places]
+            return Call(system.name, "encode", ([texts[i] for i in places], given))
 
-        records = self._fill(system, "memory", [key_of(text) for text in texts], make, texts, "encode")
+        records = self._fill(system, "memory", [key_of(text) for text in texts], call, _record, texts, "encode")
         made = [_memory(record) for record in records]
         self._sizes.setdefault(system.name, []).extend((memory.stored_bytes, memory.work) for memory in made)
         return made
@@ -82,109 +92,107 @@ class Work:
     def drafts(self, system: System, memories: Sequence[Memory], made_from: Sequence[object]) -> list[str]:
         """What the memories alone give. `made_from` says for each what it is of: its text, and what was done to it."""
 
-        def make(places: list[int]) -> list[Record]:
-            return [Record(text) for text in system.decode([memories[i] for i in places])]
+        def call(places: list[int]) -> Call:
+            return Call(system.name, "decode", ([memories[i] for i in places],))
 
         keys = [key_of(each) for each in made_from]
         lengths = [" " * memory.tokens for memory in memories]
-        return [record.says for record in self._fill(system, "draft", keys, make, lengths, "decode")]
+        return [record.says for record in self._fill(system, "draft", keys, call, Record, lengths, "decode")]
 
     def recalled(self, system: System, memories: Sequence[Memory], texts: Sequence[str]) -> list[str]:
         """Exact texts, with all that is stored."""
 
-        def make(places: list[int]) -> list[Record]:
-            return [Record(text) for text in system.recall([memories[i] for i in places])]
+        def call(places: list[int]) -> Call:
+            return Call(system.name, "recall", ([memories[i] for i in places],))
 
         keys = [key_of(text) for text in texts]
-        return [record.says for record in self._fill(system, "recalled", keys, make, texts, "decode")]
+        return [record.says for record in self._fill(system, "recalled", keys, call, Record, texts, "decode")]
 
     def vectors(self, system: System, texts: Sequence[str], *, query: bool) -> list[np.ndarray]:
         """[C, E] a text."""
 
-        def make(places: list[int]) -> list[Record]:
-            vectors = system.embed([texts[i] for i in places], query=query)
-            return [Record(None, {"vectors": each}) for each in vectors]
+        def call(places: list[int]) -> Call:
+            return Call(system.name, "embed", ([texts[i] for i in places],), {"query": query})
 
-        keys = [key_of(text, query) for text in texts]
-        records = self._fill(system, "vectors", keys, make, texts, "embed")
+        def record(vectors: np.ndarray) -> Record:
+            return Record(None, {"vectors": vectors})
+
+        records = self._fill(system, "vectors", [key_of(text, query) for text in texts], call, record, texts, "embed")
         return [record.arrays["vectors"] for record in records]
 
     def read(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Answer]:
         """What the reader answers that has the texts themselves; an empty text is none at all."""
 
-        def make(places: list[int]) -> list[Record]:
-            reader = self.reader
-            contexts = [reader.embedded(texts[i]) for i in places]
-            return [Record(dataclasses.asdict(a)) for a in reader.read(contexts, [questions[i] for i in places])]
+        def call(places: list[int]) -> Call:
+            return Call(None, "read_texts", ([texts[i] for i in places], [questions[i] for i in places]))
 
         keys = [key_of(text, dataclasses.asdict(q)) for text, q in zip(texts, questions, strict=True)]
-        records = self.kept.fill(
-            "answer",
-            self.reader.identity,
-            keys,
-            make,
-            batch=READ_AT_ONCE,
-            order=lambda i: len(texts[i]) + len(questions[i].after),
-            on_batch=lambda done, of: self.on_batch("read", done, of),
-        )
+        lengths = [text + question.after for text, question in zip(texts, questions, strict=True)]
+        records = self._fill(None, "answer", keys, call, _answered, lengths, "answer", READ_AT_ONCE)
         return [Answer(**record.says) for record in records]
 
     def guessed(self, texts: Sequence[str]) -> list[float]:
         """What the reader gets right of each text without a memory."""
 
-        def make(places: list[int]) -> list[Record]:
-            return [Record(share) for share in self.reader.guessed([texts[i] for i in places])]
+        def call(places: list[int]) -> Call:
+            return Call(None, "guessed", ([texts[i] for i in places],))
 
         keys = [key_of(text) for text in texts]
-        by_length = {"order": lambda i: len(texts[i]), "batch": READ_AT_ONCE}
-        return [record.says for record in self.kept.fill("guess", self.reader.identity, keys, make, **by_length)]
+        return [record.says for record in self._fill(None, "guess", keys, call, Record, texts, "read", GUESSED_AT_ONCE)]
 
     def answers(
         self, system: System, memories: Sequence[Memory], questions: Sequence[Question], made_from: Sequence[object]
     ) -> list[Answer]:
         """What the reader answers that has the memories in the text's place."""
 
-        def make(places: list[int]) -> list[Record]:
-            found = system.answer([memories[i] for i in places], [questions[i] for i in places], self.reader)
-            return [Record(dataclasses.asdict(answer)) for answer in found]
+        def call(places: list[int]) -> Call:
+            return Call(system.name, "answer", ([memories[i] for i in places], [questions[i] for i in places]))
 
         asked = [dataclasses.asdict(question) for question in questions]
         keys = [key_of(self.reader.identity, *both) for both in zip(made_from, asked, strict=True)]
         lengths = [question.after for question in questions]
-        records = self._fill(system, "answer", keys, make, lengths, "answer", READ_AT_ONCE)
+        records = self._fill(system, "answer", keys, call, _answered, lengths, "answer", READ_AT_ONCE)
         return [Answer(**record.says) for record in records]
 
     def _fill(
         self,
-        system: System,
+        system: System | None,
         kind: str,
         keys: Sequence[str],
-        make: Callable[[list[int]], list[Record]],
+        call: Callable[[list[int]], Call],
+        record: Callable[[Any], Record],
         texts: Sequence[str],
         verb: str,
-        most: int | None = None,
+        most: int = LARGEST,
     ) -> list[Record]:
-        costs = self.costs.setdefault(system.name, Costs())
-        counted = f"{verb}ed" if verb[-1] != "e" else f"{verb}d"
-        counted = {"embeded": "embedded"}.get(counted, counted)
+        """What is kept, and the rest made by the system, or by the reader where there is none. Texts tell lengths."""
 
-        def timed(places: list[int]) -> list[Record]:
-            start = time.perf_counter()
-            made = make(places)
-            seconds = f"{verb}_seconds"
-            setattr(costs, seconds, getattr(costs, seconds) + time.perf_counter() - start)
-            setattr(costs, counted, getattr(costs, counted) + len(places))
-            return made
+        def make(batches: list[list[int]]) -> Iterator[tuple[list[int], list[Record]]]:
+            for done in self._run(system, (call(places) for places in batches)):
+                places = batches[done.place]
+                if system is not None:
+                    self.costs.setdefault(system.name, Costs()).add(verb, len(places), done.seconds)
+                yield places, [record(each) for each in done.found]
 
         return self.kept.fill(
             kind,
-            system.identity,
+            self.reader.identity if system is None else system.identity,
             keys,
-            timed,
-            batch=min(system.batch, most or system.batch),
+            make,
+            batch=most if system is None else min(system.batch, most),
+            shares=1 if self.actors is None else self.actors.count,
             order=lambda i: len(texts[i]),
             on_batch=lambda done, of: self.on_batch(verb, done, of),
         )
+
+    def _run(self, system: System | None, calls: Iterable[Call]) -> Iterator[Made]:
+        if self.actors is not None:
+            return self.actors.run(calls)
+        return (made(place, call, system, lambda: self.reader) for place, call in enumerate(calls))
+
+
+def _answered(answer: Answer) -> Record:
+    return Record(dataclasses.asdict(answer))
 
 
 def _record(memory: Memory) -> Record:

@@ -42,6 +42,12 @@ from nextmem.commands.options import as_json_option, say
 @click.option(
     "--min-tokens", default=32, show_default=True, type=click.IntRange(min=1), help="Shorter texts are left out."
 )
+@click.option(
+    "--actors",
+    default=0,
+    type=click.IntRange(min=0),
+    help="Ray actors that share the work; default: none, in this process.",
+)
 @as_json_option
 @click.pass_obj
 def evaluate(given, systems, data, compare, tasks, sets, limit, out, judge, judge_model, models, as_json, **more):

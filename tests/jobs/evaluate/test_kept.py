@@ -10,9 +10,10 @@ from model.refusal import Refusal
 
 
 def doubled(made: list[int]):
-    def make(places: list[int]) -> list[Record]:
-        made.extend(places)
-        return [Record({"twice": 2 * i}, {"row": np.full((2, 2), i, np.float32)}) for i in places]
+    def make(batches: list[list[int]]):
+        for places in batches:
+            made.extend(places)
+            yield places, [Record({"twice": 2 * i}, {"row": np.full((2, 2), i, np.float32)}) for i in places]
 
     return make
 
@@ -33,10 +34,11 @@ def test_what_was_made_before_an_error_is_kept(tmp_path):
     made: list[int] = []
     make = doubled(made)
 
-    def failing(places):
-        if 2 in places:
-            raise ValueError("the third one fails")
-        return make(places)
+    def failing(batches):
+        for places in batches:
+            if 2 in places:
+                raise ValueError("the third one fails")
+            yield from make([places])
 
     keys = [key_of(i) for i in range(4)]
     kept = Kept(tmp_path / FILE)
@@ -65,6 +67,19 @@ def test_batches_are_made_in_the_given_order_and_told_of():
         "draft", "me", list("abcd"), doubled(made), batch=3, order=lambda i: -i, on_batch=lambda *n: told.append(n)
     )
     assert made == [3, 2, 1, 0] and told == [(3, 4), (4, 4)]
+
+
+def test_few_places_are_parted_among_those_who_share_them_and_kept_as_they_come():
+    batches: list[list[int]] = []
+
+    def backwards(all_of_them):
+        batches.extend(all_of_them)
+        yield from reversed(list(doubled([])(all_of_them)))
+
+    keys = [key_of(i) for i in range(40)]
+    records = Kept(None).fill("draft", "me", keys, backwards, batch=128, shares=2)
+    assert [len(places) for places in batches] == [20, 20]
+    assert [record.says["twice"] for record in records] == [2 * i for i in range(40)]
 
 
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path):
