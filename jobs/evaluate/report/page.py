@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs.evaluate.overall import SETS
 from jobs.evaluate.report import drawings, tables
-from jobs.evaluate.report.differences import Piece, differences, visible
+from jobs.evaluate.report.cases import answers, cases
 from jobs.evaluate.report.drawings import Drawing
 from jobs.evaluate.report.names import shortened
 from jobs.evaluate.report.paper import WHOSE
+from jobs.evaluate.report.short import in_short
 from jobs.evaluate.report.tables import Table
 from jobs.evaluate.results import Figure, Results
 
@@ -35,18 +35,6 @@ class Section:
     drawings: Sequence[Drawing]
     tables: Sequence[Table]
     folded: Sequence[Table] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A text and what was made of it, differences marked."""
-
-    set: str
-    id: str
-    f1: float
-    question: str | None
-    original: list[Piece]
-    made: list[Piece]
 
 
 def write_page(results: Results, path: Path) -> None:
@@ -72,8 +60,10 @@ def page(results: Results) -> str:
         systems=results.systems,
         overview=tables.overview(results),
         paper=WHOSE,
+        short=in_short(results),
         sections=[section for section in sections(results) if section.drawings or section.tables],
         cases=cases(results),
+        answers=answers(results),
         costs=tables.costs(results),
         absent=lacking(results),
         faults=results.faults,
@@ -83,16 +73,6 @@ def page(results: Results) -> str:
 def sections(results: Results) -> list[Section]:
     """All parts in the order of the page, also those without figures."""
     return [_reconstruction(results), *_retrieval(results), _answering(results), *_analyses(results)]
-
-
-def cases(results: Results) -> dict[str, list[Case]]:
-    """Worst first, by system."""
-    found = defaultdict(list)
-    for each in sorted(results.samples, key=lambda sample: sample.f1):
-        found[each.system].append(
-            Case(each.set, each.id, each.f1, each.question, *differences(visible(each.original), visible(each.made)))
-        )
-    return {name: found[name] for name in sorted(found, key=lambda name: _place(results, name))}
 
 
 def lacking(results: Results) -> list[tuple[str, str]]:
@@ -113,11 +93,7 @@ def _figures(results: Results) -> list[Figure]:
 
 def _sets(results: Results) -> list[str]:
     """The columns of a table by sets."""
-    return [*results.sets, SETS]
-
-
-def _place(results: Results, system: str) -> int:
-    return list(results.systems).index(system) if system in results.systems else len(results.systems)
+    return [SETS, *results.sets]
 
 
 def _reconstruction(results: Results) -> Section:
@@ -157,7 +133,7 @@ def _retrieval(results: Results) -> list[Section]:
 
 
 def _answering(results: Results) -> Section:
-    own = [f for f in results.figures if f.task == "answer"]
+    own = [f for f in _figures(results) if f.task == "answer"]
     lead = (
         "A reader is given the memory in the text's place. Nats per answer token, teacher-forced, tell most: a small "
         "reader answers badly even from the text. Gap closed is (nothing - x) / (nothing - text)."
@@ -169,7 +145,7 @@ def _answering(results: Results) -> Section:
     def from_memory(figure):
         return figure.at["from"] in ("decoded", "latents") and results.systems[figure.system]["kind"] != "text"
 
-    caption = "means over sets; bold is the best of what memories alone give"
+    caption = "Means over sets; bold is the best of what memories alone give"
     table = tables.several(own, ANSWERING, key=key, rivals=from_memory, caption=caption) if own else None
     judged = [
         tables.by_set([f for f in own if f.at["from"] == source], metric="judge", sets=_sets(results),

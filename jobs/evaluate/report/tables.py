@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from jobs.evaluate.overall import SETS
 from jobs.evaluate.report.paper import known_set, reported
 from jobs.evaluate.results import LOWER_IS_BETTER, Difference, Figure, Results
 
@@ -90,7 +91,7 @@ def overview(results: Results) -> Table:
     best = [_best([row[i].value for row in rivals if row[i]], c.metric) for i, c in enumerate(columns)]
     headings = [c.heading for c in columns] + ["stored, bytes", "encodes a text"]
     rows = [
-        Row(name, [_figure_cell(f, b) for f, b in zip(some, best, strict=True)] + _costs(results, name))
+        Row(name, [_summed_cell(f, b) for f, b in zip(some, best, strict=True)] + _costs(results, name))
         for name, some in means.items()
     ]
     return Table(headings, rows + _paper_rows(results.figures, columns))
@@ -98,14 +99,16 @@ def overview(results: Results) -> Table:
 
 def mean_of(results: Results, system: str, column: Column) -> Figure | None:
     """The figure over all sets, or that of the only one. An interval only where one was drawn; None: not measured."""
-    for figures in (results.overall, results.figures):
-        own = [f for f in figures if f.system == system and column.fits(f)]
-        if len(own) == 1:
-            return own[0]
-        if own:
-            mean = fmean(f.value for f in own)
-            return replace(own[0], value=mean, low=mean, high=mean)
-    return None
+    return summed([f for f in (*results.overall, *results.figures) if f.system == system and column.fits(f)])
+
+
+def summed(figures: Sequence[Figure]) -> Figure | None:
+    """Of one figure on several sets: that over all sets, or the only one, or their mean without an interval."""
+    over = [f for f in figures if f.set == SETS] or figures
+    if len(over) < 2:
+        return over[0] if over else None
+    mean = fmean(f.value for f in over)
+    return replace(over[0], value=mean, low=mean, high=mean)
 
 
 def by_set(figures: Iterable[Figure], *, metric: str, caption: str = "", sets: Sequence[str]) -> Table | None:
@@ -154,16 +157,16 @@ def several(
     """Metrics as columns, a row for each key: means over sets. Of `rivals` one is the best of a column."""
     keys = list(dict.fromkeys(key(f) for f in figures))
     columns = [m for m in metrics if any(f.metric == m for f in figures)]
-    values = {
-        k: [_plain_mean([f.value for f in figures if key(f) == k and f.metric == metric]) for metric in columns]
-        for k in keys
-    }
+    means = {k: [summed([f for f in figures if key(f) == k and f.metric == m]) for m in columns] for k in keys}
     racing = {key(f) for f in figures if rivals(f)}
-    best = [_best([row[i] for k, row in values.items() if k in racing], metric) for i, metric in enumerate(columns)]
+    best = [
+        _best([row[i].value for k, row in means.items() if k in racing and row[i]], metric)
+        for i, metric in enumerate(columns)
+    ]
     rows = [
-        Row(k, [_cell(metric, v, b if k in racing else None) for metric, v, b in zip(columns, row, best, strict=True)])
-        for k, row in values.items()
-        if any(v is not None for v in row)
+        Row(k, [_figure_cell(f, b if k in racing else None) for f, b in zip(row, best, strict=True)])
+        for k, row in means.items()
+        if any(row)
     ]
     return Table([NAMES.get(metric, metric) for metric in columns], rows, caption)
 
@@ -213,10 +216,6 @@ def _paper_rows(figures: Sequence[Figure], columns: Sequence[Column]) -> list[Ro
     return rows
 
 
-def _plain_mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
 def _best(values: Sequence[float | None], metric: str) -> float | None:
     known = [value for value in values if value is not None]
     if len(known) < 2 or min(known) == max(known):
@@ -234,6 +233,14 @@ def _figure_cell(figure: Figure | None, best: float | None) -> Cell:
     interval = f"{printed(figure.metric, figure.low)} to {printed(figure.metric, figure.high)}"
     return Cell(
         printed(figure.metric, figure.value), interval if figure.low < figure.high else "", figure.value == best
+    )
+
+
+def _summed_cell(figure: Figure | None, best: float | None) -> Cell:
+    """Narrow, for the table with the most columns: half of what the interval spans."""
+    cell = _figure_cell(figure, best)
+    return replace(
+        cell, interval=f"± {printed(figure.metric, (figure.high - figure.low) / 2)}" if cell.interval else ""
     )
 
 

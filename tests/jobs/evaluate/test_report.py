@@ -9,11 +9,13 @@ from html import escape
 import pytest
 from browser import browser, looked_at
 
+from jobs.evaluate.report.cases import answers
 from jobs.evaluate.report.charts import INK, SERIES, Dot, Line, dots, heat, lines
 from jobs.evaluate.report.differences import differences, visible
 from jobs.evaluate.report.names import shortened
 from jobs.evaluate.report.page import lacking, page, write_page
 from jobs.evaluate.report.paper import known_set, reported
+from jobs.evaluate.report.short import in_short
 from jobs.evaluate.report.tables import against, by_set, overview
 from jobs.evaluate.results import Difference, Figure, Heat, Results, Sample, read_results
 
@@ -50,6 +52,7 @@ def results() -> Results:
         figure("default", "geese", 0.25, "answer", "gap", **{"from": "decoded"}),
         figure("reader", "geese", 3.5, "answer", "nats", **{"from": "text"}),
         figure("default", "geese", 0.5, "retrieve", "hit@5", pool="corpus"),
+        figure("default", "geese", 0.5, "retrieve", "ndcg@10", pool="corpus"),
     ]
     samples = [
         Sample("reconstruct", "default", "geese", "g2", "All of it.", "All of it.", 1.0),
@@ -127,6 +130,24 @@ def test_the_worst_case_stands_first_and_text_is_never_markup(results):
     made = page(results)
     assert made.index("g1, F1 0.80") < made.index("g2, F1 1.00")
     assert "<b>Bo" not in made and '<mark class="lost">50</mark>' in made and '<mark class="made">15</mark>' in made
+
+
+def test_an_answer_stands_beside_what_the_text_alone_and_other_memories_made_the_reader_say(results):
+    said = [("default", "decoded", "Bo"), ("reader", "text", "Ana"), ("default", "latents", "")]
+    more = [Sample("answer", who, "geese", "q1", "Ana", made, 0.5, "Who <paid>?", {"from": source})
+            for who, source, made in said]  # fmt: skip
+    [replies] = answers(replace(results, samples=[*results.samples, *more]))
+    assert [source for source, _, _ in replies.said] == ["text", "default, decoded", "default, latents"]
+    made = page(replace(results, samples=[*results.samples, *more]))
+    assert "Who &lt;paid&gt;?" in made and "<dd>nothing" in made and "q1, F1" not in made
+
+
+def test_what_stands_on_top_is_of_the_first_codec_as_a_bank_stores_it(results):
+    assert in_short(results) == []  # none of its systems says that it is one
+    stored = results.systems["default"] | {"about": {"form": "nf4"}}
+    found = in_short(replace(results, systems=results.systems | {"default": stored}))
+    assert found[0] == "Its search has an nDCG@10 of 0.500 (0.400 to 0.600) in whole corpora."
+    assert found[1].endswith("its decoded text closes 0.250 (0.150 to 0.350) of the gap to the text.")
 
 
 def test_a_folder_s_path_is_shortened_to_what_tells_it_from_others(results):
