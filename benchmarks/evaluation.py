@@ -49,10 +49,9 @@ def about(results: Results) -> list[str]:
     """What was measured, on what, and when: lines that stand above the table."""
     made, names = results.made, [name for name in results.sets if name != "mixed"]
     return [
-        f"Means over {len(names)} sets ({', '.join(names)}),",
-        f"at most {made['limit']} texts, questions and queries each. {made['processor']}, threads: {made['threads']},",
-        f"{str(made['date'])[:10]}, {made['seconds'] / 60:.0f} minutes.",
-        "In brackets: the 95 % interval, where there is one. Rows in italics are the paper's (Qwen3-8B).",
+        f"Means over {len(names)} sets ({', '.join(names)}), at most {made['limit']} texts, questions and",
+        f"queries each; {made['processor']}, threads: {made['threads']}, {str(made['date'])[:10]}.",
+        "In brackets: half of what the 95 % interval spans. Rows in italics are the paper's, on Qwen3-8B.",
     ]
 
 

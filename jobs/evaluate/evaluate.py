@@ -26,6 +26,7 @@ from jobs.evaluate.sets import Cut, EvalSet, find_sets, load_set, mixed
 from jobs.evaluate.system import System
 from jobs.evaluate.tasks import answer, length, noise, rate, reconstruct, retrieve, segments
 from jobs.evaluate.work import Work
+from model.default_codec import UNTRAINED
 from model.refusal import Refusal
 from model.weights import find_weights
 
@@ -34,7 +35,8 @@ READER = answer.READER
 MODULES = dict(zip(TASKS, (reconstruct, retrieve, answer, noise, length, segments, rate), strict=True))
 READ = {"reconstruct", "answer"}  # the reader by itself has figures too, that others are compared with
 ONE_OF = {"retrieve"}  # needs one of its abilities, where others need all
-ONE_ROW = {"length", "segments"}  # of a codec: another form of the same latents has nothing new to say
+STORED = {"answer", "noise", "length", "segments"}  # of a codec: dense latents would say the same once more
+ONE_ROW = {"length", "segments"}  # and so would refined ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +209,9 @@ def _is_able(run: Evaluation, task: str, system: System) -> bool:
     if lacking and (task not in ONE_OF or lacking == sorted(needs)):
         run.lacks(task, system.name, None, None, f"{system.name} cannot {' or '.join(lacking)}")
         return False
-    if task in ONE_ROW and "form" in system.about and not _is_main(system):
-        run.lacks(
-            task, system.name, None, None, f"{system.name} has the latents of another row of its codec: see there"
-        )
+    form = system.about.get("form", "nf4")  # what is no codec has one row
+    if (task in STORED and form == "dense") or (task in ONE_ROW and form != "nf4"):
+        run.lacks(task, system.name, None, None, f"{system.name} has latents of another row: see there")
         return False
     return True
 
@@ -222,7 +223,8 @@ def _is_main(system: System) -> bool:
 
 def _results(run: Evaluation, systems: Sequence[System], sets: Sequence[EvalSet], seconds: float) -> Results:
     request, figures = run.request, run.figures
-    first = next((s.name for s in systems if _is_main(s)), systems[0].name if systems else "")
+    main = sorted((s for s in systems if _is_main(s)), key=lambda s: s.name == UNTRAINED)
+    first = (main or [*systems])[0].name if systems else ""
     how = {"draws": request.draws, "seed": request.seed}
     drawn = figures.drawn(**how)
     return Results(

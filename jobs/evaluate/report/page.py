@@ -77,14 +77,18 @@ def sections(results: Results) -> list[Section]:
 
 def lacking(results: Results) -> list[tuple[str, str]]:
     """What is absent, a reason once: (where, why)."""
-    systems: dict[tuple[str, str], dict[str, None]] = {}
+    found: dict[tuple[str, str, str], tuple[dict, dict]] = {}
     for each in results.absent:
-        where = ", ".join(filter(None, (each["task"], each["set"], each["metric"])))
-        systems.setdefault((where, each["why"]), {})[each["system"] or ""] = None
-    return [
-        (where if not (names := ", ".join(filter(None, some))) else f"{where} ({names})", why)
-        for (where, why), some in systems.items()
-    ]
+        sets, systems = found.setdefault((each["task"], each["metric"] or "", each["why"]), ({}, {}))
+        sets[each["set"] or ""] = systems[each["system"] or ""] = None
+    return [(_where(task, metric, list(sets), list(systems)), why)
+            for (task, metric, why), (sets, systems) in found.items()]  # fmt: skip
+
+
+def _where(task: str, metric: str, sets: list[str], systems: list[str]) -> str:
+    where = ", ".join(filter(None, (task, *([f"{len(sets)} sets"] if len(sets) > 1 else sets), metric)))
+    names = ", ".join(filter(None, systems))
+    return f"{where} ({names})" if names else where
 
 
 def _figures(results: Results) -> list[Figure]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from jobs.evaluate.report.tables import Column, mean_of
 from jobs.evaluate.results import Figure, Results
+from model.default_codec import UNTRAINED
 
 
 def in_short(results: Results) -> list[str]:
-    """Sentences about the first codec as a bank stores it; none where there is no codec."""
-    names = [name for name, system in results.systems.items() if (system.get("about") or {}).get("form") == "nf4"]
-    return list(_sentences(results, names[0])) if names else []
+    """Sentences about the first trained codec as a bank stores it; none where there is no codec."""
+    stored = [name for name, system in results.systems.items() if (system.get("about") or {}).get("form") == "nf4"]
+    stored.sort(key=lambda name: name == UNTRAINED)  # it stands for what training is worth
+    return list(_sentences(results, stored[0])) if stored else []
 
 
 def _sentences(results: Results, name: str) -> Iterator[str]:
@@ -22,7 +24,7 @@ def _sentences(results: Results, name: str) -> Iterator[str]:
     if f1 and whole:
         more = f" Exact recall takes {patch.value:.0f} bytes beside it." if patch else ""
         yield f"{name} gives back words with an F1 of {_spanned(f1)} from its memory alone, " + (
-            f"and {whole.value:.1%} of texts whole.{more}"
+            f"and {100 * whole.value:.1f} % of texts whole.{more}"
         )
     found = of("retrieve", "ndcg@10", pool="corpus")
     if found:

@@ -39,7 +39,7 @@ STEP = 2.5  # encodes that a step of refining costs (docs/experiments.md)
 
 
 def opened(name: str, folder: Path | None, opening: Opening) -> list[System]:
-    """Dense, NF4 and, where steps are asked for, refined: three rows of one codec. Raises what `load_codec` raises."""
+    """Dense, NF4 and, where steps are asked for, refined, but not an untrained one. Raises what `load_codec` raises."""
     if folder is None:
         make = untrained_codec_folder if name == UNTRAINED else default_codec_folder
         folder = make(opening.backbone or EMBEDDED)
@@ -47,7 +47,7 @@ def opened(name: str, folder: Path | None, opening: Opening) -> list[System]:
     codec = load_codec(folder, backbone_name=opening.backbone, verifying=VerifyConfig.of(precision), keep_plain=True)
     dense = CodecSystem(name, folder, codec, "dense")
     forms: list[System] = [dense, CodecSystem(name, folder, codec, "nf4", base=dense)]
-    if opening.refine:
+    if opening.refine and name != UNTRAINED:
         forms.append(CodecSystem(name, folder, codec, "refined", base=dense, steps=opening.refine))
     return forms
 

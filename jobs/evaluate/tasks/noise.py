@@ -21,7 +21,7 @@ from model.reconstruction import word_f1
 NEEDS = frozenset({"encode", "decode"})
 MIXED = True  # texts of all sets together
 HAS = "texts"
-TEXTS = 64  # that are taken, at most: one batch a strength
+TEXTS = 48  # that are taken, at most
 SIGMAS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 

@@ -139,13 +139,14 @@ def test_an_answer_stands_beside_what_the_text_alone_and_other_memories_made_the
     [replies] = answers(replace(results, samples=[*results.samples, *more]))
     assert [source for source, _, _ in replies.said] == ["text", "default, decoded", "default, latents"]
     made = page(replace(results, samples=[*results.samples, *more]))
-    assert "Who &lt;paid&gt;?" in made and "<dd>nothing" in made and "q1, F1" not in made
+    assert "Who &lt;paid&gt;?" in made and "<dd>(no word)" in made and "q1, F1" not in made
 
 
 def test_what_stands_on_top_is_of_the_first_codec_as_a_bank_stores_it(results):
     assert in_short(results) == []  # none of its systems says that it is one
     stored = results.systems["default"] | {"about": {"form": "nf4"}}
-    found = in_short(replace(results, systems=results.systems | {"default": stored}))
+    systems = {"untrained": stored} | results.systems | {"default": stored}
+    found = in_short(replace(results, systems=systems))
     assert found[0] == "Its search has an nDCG@10 of 0.500 (0.400 to 0.600) in whole corpora."
     assert found[1].endswith("its decoded text closes 0.250 (0.150 to 0.350) of the gap to the text.")
 
@@ -166,6 +167,8 @@ def test_what_is_absent_for_one_reason_is_said_once(results):
     absent = [{"task": "reconstruct", "system": name, "set": "geese", "metric": "meteor", "why": why}
               for name in ("default", "text")]  # fmt: skip
     assert lacking(replace(results, absent=absent)) == [("reconstruct, geese, meteor (default, text)", why)]
+    twice = [*absent, absent[0] | {"set": "ducks"}]
+    assert lacking(replace(results, absent=twice)) == [("reconstruct, 2 sets, meteor (default, text)", why)]
 
 
 def test_the_page_asks_nothing_of_a_network(results):
