@@ -23,7 +23,7 @@ from jobs.evaluate.tables import TABLES, is_table, name_of, rows_of
 from model.refusal import Missing, Refusal
 from model.tokens import TextTokenizer
 
-CORPUS_A_QUESTION = 8  # passages of a limited corpus for each question of the limit
+CORPUS_A_QUESTION = 10  # passages of a limited corpus for each question of the limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def find_sets(paths: Sequence[str], wanted: Sequence[str] = ()) -> dict[str, lis
 
 
 def load_set(name: str, files: Sequence[Path], cut: Cut, limit: int | None, *, seed: int = 0) -> EvalSet:
-    """A set's first `limit` texts and questions, and its first `limit` queries over eight times as many passages."""
+    """A set's first `limit` texts and questions, and its first `limit` queries over ten times as many passages."""
     left: dict[str, int] = {}
     rows = [row for file in files if not file.is_dir() for row in rows_of(file)]
     if rows and cut.text_column not in rows[0]:

@@ -56,7 +56,7 @@ def test_a_limit_keeps_what_the_questions_need(harbour_folder, cut):
     data = loaded(harbour_folder, cut, limit=2)
     assert len(data.queries) == len(data.texts) == 2 and data.of_corpus == 24
     ids = [passage.id for passage in data.corpus]
-    assert len(ids) == 16 and {"p0", "p1", "p2", "p3"} <= set(ids) and ids == sorted(ids, key=lambda i: int(i[1:]))
+    assert len(ids) == 20 and {"p0", "p1", "p2", "p3"} <= set(ids) and ids == sorted(ids, key=lambda i: int(i[1:]))
     assert [text.id for text in loaded(harbour_folder, cut, limit=3).texts][:2] == [text.id for text in data.texts]
 
 
