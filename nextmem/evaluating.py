@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from jobs.cluster.session import set_variables
+
 if TYPE_CHECKING:
     from jobs.evaluate.evaluate import EvaluateProgress
     from jobs.evaluate.results import Difference, Results
@@ -66,6 +68,8 @@ def evaluate(
     from jobs.evaluate.request import ALL, TASKS, EvaluateRequest
     from jobs.evaluate.system import Opening
 
+    if actors:
+        set_variables()
     named = _strings(tasks)
     request = EvaluateRequest(
         systems=_strings(systems),

@@ -32,7 +32,7 @@ MAY_READ = {  # rooms of one package; what is not named here reads no other room
     "jobs.cluster": {"jobs"},
     "jobs.encode": {"jobs", "jobs.cluster"},
     "jobs.train": {"jobs", "jobs.cluster"},
-    "jobs.evaluate": {"jobs", "jobs.encode", "jobs.train"},
+    "jobs.evaluate": {"jobs", "jobs.cluster", "jobs.encode", "jobs.train"},
     "nextmem": {"nextmem.commands"},  # the command line hangs its commands up
     "nextmem.commands": {"nextmem", "nextmem.bridges", "nextmem.serving"},
     "nextmem.bridges": {"nextmem"},
