@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from model.patch import RAW_SHARE
+from model.rate import WHOLE, Rate
 from model.refusal import Refusal
 
 PRECISIONS = ("fp32", "bf16")
@@ -68,12 +69,13 @@ class CodecConfig:
 
 @dataclass(frozen=True, slots=True)
 class VerifyConfig:
-    """How a chunk is verified. A bank records it, because verifying and recalling must round alike."""
+    """How a chunk is stored and verified. A bank records it, because verifying and recalling must read alike."""
 
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
     raw_share: float = RAW_SHARE  # past this share of forced positions raw ids are stored; 1: never. Rows say which
     merged: bool = True  # adapters added to the weights (model/adapters.py), but in 4 bits
+    rate: Rate = WHOLE  # of the latents that are verified and recalled
 
     def __post_init__(self):
         _require_one_of(PRECISIONS, self, "precision")
@@ -81,9 +83,9 @@ class VerifyConfig:
         _require(0 <= self.raw_share <= 1, self, "raw_share", "0 to 1")
 
     @classmethod
-    def of(cls, precision: str) -> VerifyConfig:
+    def of(cls, precision: str, rate: Rate = WHOLE) -> VerifyConfig:
         """The default margin of a precision (docs/decisions.md: measured, both without a failure)."""
-        return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision])
+        return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision], rate=rate)
 
 
 @dataclass(frozen=True, slots=True)

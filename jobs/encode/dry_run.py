@@ -150,8 +150,9 @@ def _row_bytes(bank: Bank | None, sample: UnitSample, options: EncodeOptions) ->
     if bank is not None and bank.count():
         return bank.stored_bytes() / bank.count()
     settings, chunks = read_settings(options.codec), max(1, sample.chunks.num_rows)
-    values = settings["hidden_width"] * settings["config"]["num_latents"]
-    shapes = values / 2 + values / 64 * 2 + 4 * settings["embedding_width"]
+    rate = options.verifying.rate
+    values = settings["hidden_width"] * rate.stored(settings["config"]["num_latents"])
+    shapes = values * rate.bits / 8 + values / 64 * 2 + 4 * settings["embedding_width"]
     patch = 2 * sample.tokens / chunks if options.verify else 0
     text = sample.text_bytes / chunks if options.keep_text else 0
     words = (pc.sum(pc.binary_length(sample.chunks[STEMS])).as_py() or 0) / chunks

@@ -43,6 +43,16 @@ class Converted:
     files: int
     codec: str  # its hash
     embedding_width: int
+    num_latents: int  # that a row stores
+    quantiser: str
+
+    @classmethod
+    def of(cls, made: Bank) -> Converted:
+        identity = made.identity
+        latents = identity.num_latents, identity.quantiser
+        return cls(
+            made.folder.uri, made.count(), len(made.files()), identity.codec_hash, identity.embedding_width, *latents
+        )
 
 
 def convert(
@@ -59,12 +69,15 @@ def convert(
     loaded = load_codec(folder, backbone_name=backbone, verifying=verifying)
     count = Count(on_progress, bank.count())
     files = [file for path in bank.files() for file in _file(bank, path, made, loaded, count)]
-    finished = [log.unit_transaction(unit, documents) for unit, documents in bank.finished_documents().items()]
-    transactions = [*finished, *_lists(bank, made), *carrying(made, bank)]
-    if not swap(made, add_actions(files), {"converted_rows": count.done}, transactions):
+    if not swap(made, add_actions(files), {"converted_rows": count.done}, records(bank, made)):
         raise ContendedError(f"{made.folder.uri} was written to by another job: name another folder")
-    identity = made.identity
-    return Converted(made.folder.uri, count.done, len(files), identity.codec_hash, identity.embedding_width)
+    return Converted.of(made)
+
+
+def records(bank: Bank, made: Bank) -> list[Transaction]:
+    """What the old bank's log knows beside rows, for the commit that ends the making of the new one."""
+    finished = [log.unit_transaction(unit, documents) for unit, documents in bank.finished_documents().items()]
+    return [*finished, *_lists(bank, made), *carrying(made, bank)]
 
 
 def _require_same_latents(bank: Bank, folder: str) -> None:
