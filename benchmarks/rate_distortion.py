@@ -11,30 +11,33 @@ Shapes: B chunks, K latents, D hidden width.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.harness import Report, options, token_chunks
+from benchmarks.harness import Report, documents, options
 from benchmarks.loaded import add_options, named_precision, the_codec
 from model.codec import Codec
 from model.config import RefineConfig
-from model.memory import Memory, StoredMemory
+from model.leading import leading_directions
+from model.memory import Memory, Statistics, StoredMemory
 from model.patch import NOTHING
 from model.rate import Rate
 
 BATCH = 25
 MIN_TOKENS = 64
+LEARNED = 400  # chunks at most, from which directions are learned
 RECALLED = 25  # chunks of each point, decoded to see
 
 
@@ -51,6 +54,7 @@ class Point:
     latent_bytes: int  # codes and scales
     patch_bytes: float
     without_patch: float  # share of chunks
+    rank: int  # directions along which a latent is stored; 0: all its values
     exact: int  # of RECALLED
     seconds: float
 
@@ -60,7 +64,7 @@ class Point:
 
     @property
     def key(self) -> tuple:
-        return self.codec, self.chunks, self.latents, self.bits, self.steps
+        return self.codec, self.chunks, self.latents, self.bits, self.steps, self.rank
 
 
 def main() -> None:
@@ -70,38 +74,65 @@ def main() -> None:
     parser.add_argument("--latents", type=int, nargs="+", default=[2, 4, 8, 15], help="default: %(default)s")
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 3, 2], help="default: %(default)s")
     parser.add_argument("--steps", type=int, nargs="+", default=[0, 4], help="of refining; default: %(default)s")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[0], help="leading directions; 0: all; default: 0")
     parser.add_argument("--out", type=Path, default=Path("rate_distortion.jsonl"), help="default: %(default)s")
     parser.add_argument("--plot", type=Path, help="PNG of all points of this codec in --out")
     arguments = parser.parse_args()
     codec = the_codec(arguments)
-    limit = codec.config.chunk_tokens
-    chunks = token_chunks(arguments.corpus, codec.tokenizer, limit, arguments.passages, shortest=min(MIN_TOKENS, limit))
+    chunks, others = its_chunks(codec, arguments)
     report = Report(
         "rate_distortion", arguments.json, precision=named_precision(arguments.precision), codec=codec.identity
     )
-    points = measured(codec, chunks, arguments)
+    points = measured(codec, chunks, others, arguments)
     texts = text_bytes(codec, chunks)
     tell(report, points, texts)
     if arguments.plot:
-        draw(points, texts, arguments.plot)
+        every = [p for p in read_points(arguments.out) if (p.codec, p.chunks) == (codec.identity, len(chunks))]
+        draw(every, texts, arguments.plot)
     report.close()
 
 
-def measured(codec: Codec, chunks: Sequence[np.ndarray], arguments: Namespace) -> list[Point]:
+def its_chunks(codec: Codec, arguments: Namespace) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The first chunks of the corpus that are long enough, and as far as it has them, others to learn directions on."""
+    limit = codec.config.chunk_tokens
+    every = islice(long_chunks(codec, arguments.corpus, min(MIN_TOKENS, limit)), arguments.passages + LEARNED)
+    chunks = list(every)
+    if len(chunks) < arguments.passages:
+        raise SystemExit(f"{arguments.corpus} has {len(chunks)} chunks; {arguments.passages} were asked for")
+    return chunks[: arguments.passages], chunks[arguments.passages :]
+
+
+def long_chunks(codec: Codec, corpus: str, shortest: int) -> Iterator[np.ndarray]:
+    for document in documents(corpus):
+        for chunk in codec.tokenizer.chunks(document.text, codec.config.chunk_tokens):
+            if len(chunk.token_ids) >= shortest:
+                yield chunk.token_ids
+
+
+def measured(
+    codec: Codec, chunks: Sequence[np.ndarray], others: Sequence[np.ndarray], arguments: Namespace
+) -> list[Point]:
     """Every point that is asked for: those of earlier runs from --out, the others now, cheap ones first."""
     held = {point.key: point for point in read_points(arguments.out)}
-    latents_NKD = encoded(codec, chunks)
-    points = []
-    wanted = sorted(arguments.steps), sorted(arguments.latents, reverse=True), arguments.bits
-    for steps, latents, bits in product(*wanted):
-        rate = Rate(latents, bits)
-        key = codec.identity, len(chunks), latents, bits, steps
+    latents_NKD, points = encoded(codec, chunks), []
+    stored_by = {rank: stored_along(codec, rank, others) for rank in arguments.ranks}
+    wanted = sorted(arguments.steps), arguments.ranks, sorted(arguments.latents, reverse=True), arguments.bits
+    for steps, rank, latents, bits in product(*wanted):
+        key = codec.identity, len(chunks), latents, bits, steps, rank
         if key not in held:
-            held[key] = measure(codec.at(rate), latents_NKD, chunks, rate, steps)
+            held[key] = measure(codec.at(Rate(latents, bits), stored_by[rank]), latents_NKD, chunks, steps, rank)
             with arguments.out.open("a") as file:
                 file.write("\n" + json.dumps(asdict(held[key])))  # a line before it may be torn
         points.append(held[key])
     return points
+
+
+def stored_along(codec: Codec, rank: int, others: Sequence[np.ndarray]) -> Statistics:
+    """The codec's statistics, with the leading directions of other chunks' latents where a rank is asked for."""
+    if not rank:
+        return codec.statistics
+    standard_ND = codec.quantiser.standardise(encoded(codec, others)).flatten(0, 1)
+    return dataclasses.replace(codec.statistics, directions_RD=leading_directions(standard_ND, rank))
 
 
 def read_points(path: Path) -> list[Point]:
@@ -117,7 +148,7 @@ def encoded(codec: Codec, chunks: Sequence[np.ndarray]) -> torch.Tensor:
         return torch.cat([codec.encode(*codec.pad(chunks[first : first + BATCH])) for first in firsts])
 
 
-def measure(codec: Codec, latents_NKD: torch.Tensor, chunks: Sequence[np.ndarray], rate: Rate, steps: int) -> Point:
+def measure(codec: Codec, latents_NKD: torch.Tensor, chunks: Sequence[np.ndarray], steps: int, rank: int) -> Point:
     start, memories = time.perf_counter(), []
     for first in range(0, len(chunks), BATCH):
         some, latents_BKD = chunks[first : first + BATCH], latents_NKD[first : first + BATCH]
@@ -127,13 +158,14 @@ def measure(codec: Codec, latents_NKD: torch.Tensor, chunks: Sequence[np.ndarray
     return Point(
         codec=codec.identity,
         chunks=len(chunks),
-        latents=rate.stored(codec.config.num_latents),
-        bits=rate.bits,
+        latents=codec.quantiser.latents,
+        bits=codec.quantiser.rate.bits,
         steps=steps,
         fidelity=statistics.fmean(memory.fidelity for memory in memories),
         latent_bytes=sum(codec.quantiser.sizes),
         patch_bytes=statistics.fmean(len(memory.patch) for memory in memories),
         without_patch=statistics.fmean(memory.patch == NOTHING for memory in memories),
+        rank=rank,
         exact=exact(codec, memories[:RECALLED], chunks[:RECALLED]),
         seconds=round(seconds, 1),
     )
@@ -164,7 +196,8 @@ def tell(report: Report, points: Sequence[Point], texts: dict[str, float]) -> No
     for name, size in texts.items():
         report.line(f"the text as {name}", size, "bytes")
     for point in points:
-        name = f"{point.latents} latents, {point.bits} bits, {point.steps} steps"
+        along = f", rank {point.rank}" if point.rank else ""
+        name = f"{point.latents} latents, {point.bits} bits{along}, {point.steps} steps"
         report.line(f"{name}: fidelity", point.fidelity)
         report.line(f"{name}: latents", point.latent_bytes, "bytes")
         report.line(f"{name}: patch", point.patch_bytes, "bytes")
@@ -181,14 +214,17 @@ def draw(points: Sequence[Point], texts: dict[str, float], path: Path) -> None:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     colours = {4: "tab:blue", 3: "tab:orange", 2: "tab:green"}
-    lines = sorted({(point.bits, point.steps) for point in points}, key=lambda line: (line[1], -line[0]))
-    styles = dict(zip(sorted({steps for _, steps in lines}), ("-", "--", ":", "-."), strict=False))
-    for bits, steps in lines:
-        own = sorted((p for p in points if (p.bits, p.steps) == (bits, steps)), key=lambda p: p.latents)
-        drawn = {"marker": ".", "color": colours[bits], "linestyle": styles[steps]}
-        left.plot([p.bytes for p in own], [p.fidelity for p in own], label=f"{bits} bits, {steps} steps", **drawn)
+    lines = sorted({(point.steps, point.rank, -point.bits) for point in points})
+    styles = dict(zip(sorted({steps for steps, *_ in lines}), ("-", "--", "-.", ":"), strict=False))
+    for steps, rank, bits in ((steps, rank, -minus) for steps, rank, minus in lines):
+        own = sorted((p for p in points if (p.steps, p.rank, p.bits) == (steps, rank, bits)), key=lambda p: p.latents)
+        drawn = {"marker": "^" if rank else ".", "color": colours[bits], "linestyle": styles[steps]}
+        along = f", rank {rank}" if rank else ""
+        left.plot(
+            [p.bytes for p in own], [p.fidelity for p in own], label=f"{bits} bits{along}, {steps} steps", **drawn
+        )
         right.plot([p.bytes for p in own], [p.patch_bytes for p in own], **drawn)
-    for point in (p for p in points if p.bits == 4):
+    for point in (p for p in points if p.bits == 4 and not p.rank):
         left.annotate(str(point.latents), (point.bytes, point.fidelity), xytext=(3, 4), textcoords="offset points")
     for name, size in texts.items():
         for axes in (left, right):

@@ -24,7 +24,7 @@ from model.memory import Memory, Recollection, Statistics, StoredMemory
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
 from model.quantiser import Quantiser
-from model.rate import Rate
+from model.rate import STANDARDISED, Rate
 from model.refine import Refined, refine
 from model.refusal import Refusal
 from model.window import draft_alone
@@ -62,6 +62,8 @@ class Codec:
     ):
         if (head is None) != (config.pooling == MEAN):
             raise Refusal(f"pooling={config.pooling}: only `nextmem train --system head` makes a codec with a head")
+        if (statistics.directions_RD is None) != (config.quantiser == STANDARDISED):
+            raise Refusal(f"quantiser={config.quantiser}: only `nextmem convert --rank` makes a codec with directions")
         self.backbone, self.config, self.identity = backbone, config, identity
         self.verifying = verifying or VerifyConfig.of(backbone.precision)
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
@@ -88,14 +90,15 @@ class Codec:
     def embedding_width(self) -> int:
         return self._pooling.embedding_width
 
-    def at(self, rate: Rate) -> Codec:
-        """This codec with rows of another rate. Both share the backbone, and which adapter it reads with.
+    def at(self, rate: Rate, statistics: Statistics | None = None) -> Codec:
+        """This codec with rows of another rate, or stored by other statistics. The backbone and its adapter are shared.
 
         Raises Refusal for more latents than the codec makes.
         """
         other = copy.copy(self)
         other.verifying = dataclasses.replace(self.verifying, rate=rate)
-        other.quantiser = Quantiser(self.statistics, self.config.num_latents, rate, self.backbone.device)
+        other.statistics = statistics or self.statistics
+        other.quantiser = Quantiser(other.statistics, self.config.num_latents, rate, self.backbone.device)
         return other
 
     @torch.inference_mode()
@@ -262,10 +265,7 @@ class Codec:
 
     def stored_latents(self, rows: Sequence[Memory | StoredMemory]) -> torch.Tensor:
         """float32 [B, K, D], as recall reads them."""
-        codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
-        scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
-        device = self.backbone.device
-        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+        return self.dequantise(*self.quantiser.packed([row.codes for row in rows], [row.scales for row in rows]))
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         self._switch("decoder")

@@ -10,13 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from model.patch import RAW_SHARE
-from model.rate import WHOLE, Rate
+from model.rate import LEADING, STANDARDISED, WHOLE, Rate, is_quantiser
 from model.refusal import Refusal
 
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
-QUANTISERS = ("nf4-standardised-64",)
 LATENTS = ("autoregressive", "parallel")
 POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
 ADAPTERS = ("decoder", "encoder")
@@ -35,7 +34,7 @@ class CodecConfig:
     latent_gain: str = "linear"  # raw: as it is; fixed, learned: to an embedding's length; linear: model/gain.py
     decoder_start: str = "end-of-text"  # what the decoder reads before the latents: a first position draws attention
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
-    quantiser: str = QUANTISERS[0]
+    quantiser: str = STANDARDISED  # or nf4-leading-R: R directions of each latent (model/leading.py)
     pooling: str = POOLINGS[0]
     max_embedding_width: int = 1024  # wider backbones are projected, so that every vector store can index a row
     load_in_4bit: bool = False  # backbone weights through bitsandbytes
@@ -50,7 +49,7 @@ class CodecConfig:
         _require_one_of(LATENTS, self, "latents")
         _require_one_of(GAINS, self, "latent_gain")
         _require_one_of(STARTS, self, "decoder_start")
-        _require_one_of(QUANTISERS, self, "quantiser")
+        _require(is_quantiser(self.quantiser), self, "quantiser", f"{STANDARDISED}, or {LEADING} and a multiple of 64")
         _require_one_of(POOLINGS, self, "pooling")
         _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import torch
 
-BLOCK = 64
+from model.rate import BLOCK
+
 LEVELS = {
     3: (-0.8309, -0.5124, -0.2858, -0.0923, 0.0923, 0.2858, 0.5124, 0.8309),
     2: (-0.5885, -0.1730, 0.1730, 0.5885),

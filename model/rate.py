@@ -13,7 +13,9 @@ from model.refusal import Refusal
 
 BITS = (4, 3, 2)
 FULL = BITS[0]
-_NAME = re.compile(r"^nf(\d)-")  # how the name of a quantiser begins
+BLOCK = 64  # values that share a scale
+STANDARDISED, LEADING = "nf4-standardised-64", "nf4-leading-"
+_NAME = re.compile(r"^nf([234])-(?:standardised-64|leading-([1-9]\d*))$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Rate:
 
     def quantiser(self, name: str) -> str:
         """The name of a codec's quantiser (`nf4-...`) at this rate."""
-        return _NAME.sub(f"nf{self.bits}-", name)
+        return re.sub(r"^nf\d-", f"nf{self.bits}-", name)
 
     @classmethod
     def of(cls, num_latents: int, quantiser: str) -> Rate:
@@ -48,3 +50,17 @@ class Rate:
 
 WHOLE = Rate()
 """All latents, in 4 bits a value."""
+
+
+def is_quantiser(name: str) -> bool:
+    """Whether a codec may name its quantiser so: STANDARDISED, or LEADING with the number of directions."""
+    found = _NAME.match(name)
+    return bool(found) and int(found[1]) == FULL and int(found[2] or BLOCK) % BLOCK == 0
+
+
+def row_sizes(quantiser: str, latents: int, hidden_width: int) -> tuple[int, int]:
+    """Bytes of a row's codes and of its scales, by what a bank records. ValueError for a quantiser that is none."""
+    if not (found := _NAME.match(quantiser)):
+        raise ValueError(f"{quantiser!r} is no quantiser")
+    blocks = -(-latents * int(found[2] or hidden_width) // BLOCK)
+    return blocks * BLOCK * int(found[1]) // 8, 2 * blocks

@@ -30,10 +30,13 @@ def test_points_are_exact_resumed_and_drawn(run, tmp_path, monkeypatch):
     points = tmp_path / "points.jsonl"
     points.write_text(points.read_text()[:-9])  # a kill tore the last line
     measured, measure = [], rate_distortion.measure
-    monkeypatch.setattr(rate_distortion, "measure", lambda *a: measured.append(a[3:]) or measure(*a))
+    monkeypatch.setattr(rate_distortion, "measure", lambda *given: measured.append(given[0]) or measure(*given))
     again = run("--latents", "2", "3", "--bits", "4", "2", "--steps", "0", "--plot", str(tmp_path / "rate.png"))
-    assert [(rate.latents, rate.bits) for rate, _ in measured] == [(3, 4), (3, 2), (2, 2)]
-    assert len(rate_distortion.read_points(points)) == 4
+    rates = [codec.quantiser.rate for codec in measured]
+    assert [(rate.latents, rate.bits) for rate in rates] == [(3, 4), (3, 2), (2, 2)]
+    ranked = run("--latents", "2", "--bits", "4", "--steps", "2", "--ranks", "64")
+    assert ranked["2 latents, 4 bits, rank 64, 2 steps: exact of 6"] == 6
+    assert len(rate_distortion.read_points(points)) == 5
     assert again["2 latents, 4 bits, 0 steps: patch"] == figures["2 latents, 4 bits, 0 steps: patch"]
     picture = (tmp_path / "rate.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) < 200_000

@@ -138,9 +138,7 @@ def _lesson(rows: pa.Table, codec: Codec, seed: int, run: Path, say: Callable[[s
 
 def standardised(rows: pa.Table, codec: Codec) -> torch.Tensor:
     """float32 [N, K, D] of stored latents, as the quantiser holds them: standardised."""
-    codes = np.stack([np.frombuffer(row, np.uint8) for row in rows[CODES].to_pylist()])
-    scales = np.stack([np.frombuffer(row, np.float16) for row in rows[SCALES].to_pylist()])
-    return codec.quantiser.values(torch.from_numpy(codes), torch.from_numpy(scales))
+    return codec.quantiser.values(*codec.quantiser.packed(rows[CODES].to_pylist(), rows[SCALES].to_pylist()))
 
 
 def _taught(texts: list[str], path: Path, say: Callable[[str], object]) -> np.ndarray:

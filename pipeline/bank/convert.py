@@ -122,10 +122,8 @@ def _embedded(batch: pa.RecordBatch, codec: Codec, count: Count) -> pa.RecordBat
 @torch.inference_mode()
 def embed_stored(batch: pa.RecordBatch, codec: Codec) -> np.ndarray:
     """float32 [B, E] of stored latents; zeros for a chunk without tokens, which is near nothing."""
-    codes = np.stack([np.frombuffer(row, np.uint8) for row in batch.column(CODES).to_pylist()])
-    scales = np.stack([np.frombuffer(row, np.float16) for row in batch.column(SCALES).to_pylist()])
-    device = codec.backbone.device
-    latents_BKD = codec.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+    stored = codec.quantiser.packed(batch.column(CODES).to_pylist(), batch.column(SCALES).to_pylist())
+    latents_BKD = codec.dequantise(*stored)
     embedding_BE = codec.embed(latents_BKD).cpu().numpy()
     embedding_BE[batch.column(NUM_TOKENS).to_numpy() == 0] = 0.0
     return embedding_BE

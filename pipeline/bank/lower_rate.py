@@ -8,19 +8,25 @@ commit takes over which units are finished, what was left out and what is forgot
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import torch
 from deltalake import Transaction
+from safetensors.torch import load_file
 
 from model.batches import batches
 from model.codec import Codec
+from model.codec_folder import TENSORS, read_settings
 from model.codec_io import load_codec
-from model.rate import Rate
+from model.leading import DIRECTIONS, add_directions, leading_directions, require_rank
+from model.rate import LEADING, Rate
 from model.refusal import Refusal, Taken
 from pipeline.bank.bank import Bank
 from pipeline.bank.codec_copy import local_codec
@@ -32,6 +38,7 @@ from pipeline.bank.recall import BATCH, COLUMNS, inexact, is_damaged, stored
 from pipeline.bank.unit_file import KEPT, WrittenFile, as_schema, unit_of
 from pipeline.schema import CODES, FIDELITY, NUM_TOKENS, PATCH, REFINE_STEPS, SCALES
 
+SAMPLE, FILES = 4096, 64  # rows, and at most so many files, from which directions are learned
 BATCHES = 8  # of rows that are sorted by length together
 MADE = (CODES, SCALES, FIDELITY, PATCH, REFINE_STEPS)  # columns that are new
 DONE = "lowered"  # application id in the log, once all rows are there; `lowered/FILE` once a file's are
@@ -43,20 +50,25 @@ def lower_rate(
     *,
     latents: int | None = None,
     bits: int | None = None,
+    rank: int | None = None,
     backbone: str | None = None,
     on_progress: Told = lambda done, of: None,
 ) -> Converted:
     """Bring this version's rows into a new bank `out` that stores less of each. The same call again goes on.
 
-    None: as many latents, or bits, as the bank stores. Raises Refusal for more of either, and for neither less;
-    InexactRecall for a row whose tokens cannot be had; Taken where `out` holds rows of another making.
+    None: as many latents, or bits, as the bank stores. `rank`: of each latent, its place along so many directions,
+    which are learned from the bank's latents. Raises Refusal for more of any, and where nothing is less; InexactRecall
+    for a row whose tokens cannot be had; Taken where `out` holds rows of another making.
     """
     held, folder = verify_config(bank.identity), local_codec(bank.codec_path)
-    rate = _lower(bank, held.rate, latents, bits)
-    made = _begun(out, codec_identity(folder, replace(held, rate=rate)), bank, folder)
+    rate = _lower(bank, held.rate, latents, bits, rank)
+    reader = load_codec(folder, backbone_name=backbone, verifying=held)
+    with tempfile.TemporaryDirectory() as scratch:
+        stored_by = _codec_of(out, bank, folder, reader, rank, Path(scratch, "codec"))
+        made = _begun(out, codec_identity(stored_by, replace(held, rate=rate)), bank, stored_by)
+        statistics = replace(reader.statistics, directions_RD=load_file(Path(stored_by, TENSORS)).get(DIRECTIONS))
     bank = _as_it_was(bank, made)
-    codec = load_codec(folder, backbone_name=backbone, verifying=held)
-    lowering = _Lowering(bank, made, codec, rate, Count(on_progress, bank.count()))
+    lowering = _Lowering(bank, made, reader, reader.at(rate, statistics), Count(on_progress, bank.count()))
     for path in bank.files():
         lowering.bring(path)
     if not swap(made, [], {"lowered_rows": made.count()}, [*records(bank, made), Transaction(DONE, 1)]):
@@ -64,16 +76,42 @@ def lower_rate(
     return Converted.of(made)
 
 
-def _lower(bank: Bank, held: Rate, latents: int | None, bits: int | None) -> Rate:
+def _lower(bank: Bank, held: Rate, latents: int | None, bits: int | None, rank: int | None) -> Rate:
     """The rate that is asked for. Raises Refusal where it is not a lower one."""
     rate = Rate(held.latents if latents is None else latents, held.bits if bits is None else bits)
     stores = f"{bank.folder.uri} stores {held.latents} latents a row, {held.bits} bits a value"
     if rate.latents > held.latents or rate.bits > held.bits:
         wanted = f"{rate.latents} latents in {rate.bits} bits"
         raise Refusal(f"{stores}; {wanted} would need what was never stored: encode the corpus anew, or `migrate`")
-    if rate == held:
+    if rate == held and rank is None:
         raise Refusal(f"{stores} already: ask for fewer of either")
     return rate
+
+
+def _codec_of(out: str, bank: Bank, folder: str, reader: Codec, rank: int | None, scratch: Path) -> str:
+    """The folder of the codec of the new rows: the bank's, or one with directions; what an earlier start made of it."""
+    if rank is None:
+        return folder
+    require_rank(rank, read_settings(folder))
+    with suppress(FileNotFoundError):
+        begun = Bank.open(out)
+        if f"{LEADING}{rank}" != read_settings(made := local_codec(begun.codec_path))["config"]["quantiser"]:
+            raise Taken(f"{begun.folder.uri} is there, and its rows are stored otherwise: name a new folder")
+        return made
+    return str(add_directions(folder, leading_directions(_sample(bank, reader), rank), scratch))
+
+
+def _sample(bank: Bank, reader: Codec) -> torch.Tensor:
+    """float32 [N, D]: the standardised latents of rows from files at even distances."""
+    files = bank.files()
+    files = files[:: -(-len(files) // FILES)]
+    parts = []
+    for path in files:
+        file = ds.dataset([path], bank.schema, "parquet", bank.folder.filesystem)
+        rows = file.head(-(-SAMPLE // len(files)), columns=[CODES, SCALES])
+        stored = reader.quantiser.packed(rows[CODES].to_pylist(), rows[SCALES].to_pylist())
+        parts.append(reader.quantiser.values(*stored).flatten(0, 1))
+    return torch.cat(parts)
 
 
 def _begun(out: str, identity: CodecIdentity, bank: Bank, codec: str) -> Bank:
@@ -107,10 +145,9 @@ def _origin(bank: Bank) -> str:
 class _Lowering:
     """Rows of one bank into another, with one codec that reads at the old rate and one that writes at the new."""
 
-    def __init__(self, bank: Bank, made: Bank, codec: Codec, rate: Rate, count: Count):
-        self.bank, self.made, self.reader, self.count = bank, made, codec, count
-        self.keeper = codec.at(rate)
-        self.size = BATCH[codec.backbone.device.type]
+    def __init__(self, bank: Bank, made: Bank, reader: Codec, keeper: Codec, count: Count):
+        self.bank, self.made, self.reader, self.keeper, self.count = bank, made, reader, keeper, count
+        self.size = BATCH[reader.backbone.device.type]
 
     def bring(self, path: str) -> None:
         """One file, in a commit of its own; nothing where an earlier start has brought it."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from memories import memorise, random_chunks, stored
-from overfitted import text_chunks
+from overfitted import text_chunks, tiny_backbone
 
 from model import few_bits
+from model.codec_io import load_codec, save_codec
 from model.config import RefineConfig
 from model.few_bits import LEVELS
+from model.leading import add_directions, leading_directions
 from model.patch import NOTHING
 from model.rate import BITS, Rate
 from model.refusal import Refusal
 from model.straight_through import rounded
+from model.untrained import untrained_codec
 
 WIDTH = 64
 
@@ -98,6 +103,67 @@ def test_each_level_is_the_mean_of_what_it_stands_for(bits, error):
         assert float(mean) == pytest.approx(level, abs=0.003)
     read = rounded(values, bits)
     assert float((read - values).square().mean().sqrt()) == pytest.approx(error, abs=0.002)
+
+
+@pytest.fixture(scope="module")
+def leading(trained):
+    """The trained codec, with rows that hold half of each latent's values: its place along 64 directions of 128."""
+    chunks = [*text_chunks(trained.backbone), *random_chunks(trained, [24] * 24)]
+    standard = trained.quantiser.standardise(latents(trained, chunks)).flatten(0, 1)
+    directions = leading_directions(standard, 64)
+    return trained.at(Rate(), dataclasses.replace(trained.statistics, directions_RD=directions))
+
+
+def test_rows_along_directions_are_half_as_large_and_recall_exactly(trained, leading):
+    chunks = [*text_chunks(trained.backbone), *random_chunks(trained, [5, 24])]
+    assert tuple(2 * size for size in leading.quantiser.sizes) == trained.quantiser.sizes
+    for codec in (leading, leading.at(Rate(3, 2))):
+        rows = memorise(codec, chunks, 5)
+        assert all(each.exact for each in codec.recall(rows))
+        assert {(len(row.codes), len(row.scales)) for row in rows} == {codec.quantiser.sizes}
+
+
+def test_refining_along_directions_never_costs_and_stays_exact(trained, leading):
+    chunks = text_chunks(trained.backbone)
+    encoded = latents(leading, chunks)
+    refined = leading.refine(encoded, chunks, RefineConfig(8))
+    before, after = leading.keep(encoded, chunks), leading.keep(encoded, chunks, refined=refined)
+    assert sum(len(memory.patch) for memory in after) < sum(len(memory.patch) for memory in before)
+    rows = [stored(memory, chunk) for memory, chunk in zip(after, chunks, strict=True)]
+    assert all(each.exact for each in leading.recall(rows))
+
+
+def test_no_other_directions_keep_more_of_the_latents():
+    draw = torch.Generator().manual_seed(3)
+    standard = (
+        torch.randn(500, 128, generator=draw)
+        * torch.linspace(2, 0.1, 128)
+        @ torch.linalg.qr(torch.randn(128, 128, generator=draw)).Q
+    )
+    found = leading_directions(standard, 64).float()
+    others = torch.linalg.qr(torch.randn(128, 64, generator=draw)).Q.T
+    assert torch.allclose(found @ found.T, torch.eye(64), atol=0.01)
+    kept, by_others = (float((standard @ each.T).square().sum() / standard.square().sum()) for each in (found, others))
+    assert kept > 0.8 > by_others
+
+
+def test_a_codec_with_directions_is_another_codec_that_reads_its_rows(trained, leading, tmp_path):
+    folder = save_codec(trained, tmp_path / "plain")
+    made = add_directions(folder, leading.statistics.directions_RD, tmp_path / "leading")
+    read = load_codec(made, backbone=tiny_backbone())
+    assert read.identity != trained.identity and read.config.quantiser == "nf4-leading-64"
+    chunks = text_chunks(trained.backbone)[:2]
+    assert [m.codes for m in read.memorise(chunks)] == [m.codes for m in leading.memorise(chunks)]
+    with pytest.raises(Refusal, match="along the leading directions already"):
+        add_directions(made, leading.statistics.directions_RD, tmp_path / "twice")
+    with pytest.raises(Refusal, match="rank is 60; it must be a multiple of 64 up to the latents' width, 128"):
+        add_directions(folder, leading.statistics.directions_RD[:60], tmp_path / "odd")
+
+
+def test_a_codec_that_names_directions_it_has_not_is_refused(trained):
+    config = dataclasses.replace(trained.config, quantiser="nf4-leading-64")
+    with pytest.raises(Refusal, match="only `nextmem convert --rank` makes a codec with directions"):
+        untrained_codec(trained.backbone, config)
 
 
 def test_a_rate_that_no_row_can_hold_is_refused(trained):

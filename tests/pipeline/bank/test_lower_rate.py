@@ -91,6 +91,25 @@ def test_a_killed_job_goes_on_where_it_was_and_at_the_version_where_it_began(old
     assert new.finished_documents() == as_it_was.finished_documents() != {}
 
 
+def test_rows_along_directions_are_of_a_codec_that_the_new_bank_holds(old, tmp_path, monkeypatch):
+    """All 64 directions of 64 values are another basis. A start that did not come to its end does not change it."""
+    swap, out = module.swap, str(tmp_path / "new")
+    monkeypatch.setattr(module, "swap", lambda bank, actions, *rest: not actions and swap(bank, actions, *rest))
+    with pytest.raises(module.ContendedError, match="changed under each"):
+        lower_rate(old, out, bits=3, rank=64)
+    monkeypatch.setattr(module, "swap", swap)
+    with pytest.raises(FileExistsError, match="its rows are stored otherwise"):
+        lower_rate(old, str(shutil.copytree(old.folder.uri, tmp_path / "other")), bits=3, rank=64)
+    made = lower_rate(old, out, bits=3, rank=64)
+    new = Bank.open(out)
+    assert made.quantiser == "nf3-leading-64" and new.identity.codec_hash != old.identity.codec_hash
+    assert texts(new) == ARTICLES and first_problems(new) == []
+    with pytest.raises(ValueError, match="along the leading directions already"):
+        lower_rate(new, str(tmp_path / "again"), rank=64)
+    lower_rate(new, str(tmp_path / "fewer"), latents=1)
+    assert texts(Bank.open(tmp_path / "fewer")) == ARTICLES
+
+
 def test_a_bank_that_is_made_is_not_made_again(articles, tmp_path):
     out = str(tmp_path / "new")
     lower_rate(Bank.open(articles), out, latents=2)
@@ -169,4 +188,4 @@ def test_the_command_says_what_it_made(nextmem, refused, articles, tmp_path):
     assert ran.code == 0 and "2 a chunk, nf3-standardised-64" in ran.out
     assert "3 latents a row" in refused("convert", articles, tmp_path / "more", "--latents", "8")
     usage = nextmem("convert", articles, tmp_path / "none")
-    assert usage.code == 2 and "--latents and --bits" in usage.err
+    assert usage.code == 2 and "--latents, --bits, --rank" in usage.err
