@@ -1,10 +1,12 @@
 """The codec: token ids to memories and back. Encoder + decoder over one frozen backbone.
 
-Shapes: B chunks, L text tokens, K latents, D hidden width, E embedding width.
+Shapes: B chunks, L text tokens, K latents, k of them stored, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -12,16 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from model import nf4
 from model.backbone import Backbone
 from model.config import MEAN, CodecConfig, RefineConfig, VerifyConfig
 from model.finite import require_finite
 from model.gain import LatentGain
-from model.head import PoolingHead, padded
+from model.head import MeanPooling, PoolingHead, padded
 from model.latents import Reading, decoder_start, draft_tokens, encode_latents, read_tokens
 from model.memory import Memory, Recollection, Statistics, StoredMemory
 from model.mend import Mender
 from model.patch import FORCED, RAW, Patch, PatchFormat, make_patch
+from model.quantiser import Quantiser
+from model.rate import STANDARDISED, Rate
 from model.refine import Refined, refine
 from model.refusal import Refusal
 from model.window import draft_alone
@@ -59,6 +62,8 @@ class Codec:
     ):
         if (head is None) != (config.pooling == MEAN):
             raise Refusal(f"pooling={config.pooling}: only `nextmem train --system head` makes a codec with a head")
+        if (statistics.directions_RD is None) != (config.quantiser == STANDARDISED):
+            raise Refusal(f"quantiser={config.quantiser}: only `nextmem convert --rank` makes a codec with directions")
         self.backbone, self.config, self.identity = backbone, config, identity
         self.verifying = verifying or VerifyConfig.of(backbone.precision)
         self.marker_D, self.gain, self.statistics = marker_D, gain, statistics
@@ -73,9 +78,9 @@ class Codec:
         self._start_SD = decoder_start(backbone, config.decoder_start)
         self._marker_D = marker_D.to(backbone.device, backbone.dtype)
         self._gain = gain.to(backbone.device, backbone.dtype)
-        self._mean_D, self._deviation_D = (p.to(backbone.device) for p in (statistics.mean_D, statistics.deviation_D))
-        projection = statistics.projection_DE
-        self._projection_DE = None if projection is None else projection.to(backbone.device, torch.float32)
+        self.quantiser = Quantiser(statistics, config.num_latents, self.verifying.rate, backbone.device)
+        mean = MeanPooling(backbone.width, statistics.projection_DE, backbone.device)
+        self._pooling: PoolingHead | MeanPooling = self.head or mean
 
     @property
     def tokenizer(self):
@@ -83,9 +88,18 @@ class Codec:
 
     @property
     def embedding_width(self) -> int:
-        if self.head is not None:
-            return self.head.embedding_width
-        return self.backbone.width if self._projection_DE is None else self._projection_DE.shape[1]
+        return self._pooling.embedding_width
+
+    def at(self, rate: Rate, statistics: Statistics | None = None) -> Codec:
+        """This codec with rows of another rate, or stored by other statistics. The backbone and its adapter are shared.
+
+        Raises Refusal for more latents than the codec makes.
+        """
+        other = copy.copy(self)
+        other.verifying = dataclasses.replace(self.verifying, rate=rate)
+        other.statistics = statistics or self.statistics
+        other.quantiser = Quantiser(other.statistics, self.config.num_latents, rate, self.backbone.device)
+        return other
 
     @torch.inference_mode()
     def memorise(self, chunks: Sequence[np.ndarray], *, verify: bool = True) -> list[Memory]:
@@ -100,10 +114,10 @@ class Codec:
     def refine(self, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray], config: RefineConfig) -> Refined:
         """Latents that stand for the same chunks and need smaller patches; the encoder's where none were found.
 
-        Exact recall needs nothing else: whatever the latents are, `keep` verifies them.
+        Only those that a row stores, [B, k, D]. Exact recall needs nothing else: `keep` verifies whatever they are.
         """
         self._switch("decoder")
-        return refine(self, latents_BKD, chunks, config)
+        return refine(self, latents_BKD[:, : self.quantiser.latents], chunks, config)
 
     @torch.inference_mode()
     def keep(
@@ -155,16 +169,12 @@ class Codec:
         return ids_BL.to(self.backbone.device), lengths_B.to(self.backbone.device)
 
     def quantise(self, latents_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """NF4 codes and scales of standardised latents (model/nf4.py). NotFiniteError."""
-        codes_BC, scales_BG = nf4.quantise(nf4.standardise(latents_BKD, self._mean_D, self._deviation_D).flatten(1))
-        require_finite(scales_BG, "NF4 scales are", rows="chunk")
-        return codes_BC, scales_BG
+        """Codes and scales of the latents that a row stores (model/quantiser.py). NotFiniteError."""
+        return self.quantiser.quantise(latents_BKD)
 
     def dequantise(self, codes_BC: torch.Tensor, scales_BG: torch.Tensor) -> torch.Tensor:
-        """float32 latents [B, K, D]."""
-        shape = (len(codes_BC), self.config.num_latents, self.backbone.width)
-        values = nf4.dequantise(codes_BC, scales_BG, shape[1] * shape[2]).view(shape)
-        return nf4.restore(values, self._mean_D, self._deviation_D)
+        """float32 latents [B, k, D], as many as a row stores."""
+        return self.quantiser.dequantise(codes_BC, scales_BG)
 
     def as_embeds(self, latents_BKD: torch.Tensor) -> torch.Tensor:
         """[B, K, D] in the backbone's dtype: latents through the gain, as the decoder reads them among embeddings."""
@@ -175,13 +185,7 @@ class Codec:
 
         NotFiniteError.
         """
-        standardised_BKD = nf4.standardise(latents_BKD, self._mean_D, self._deviation_D)
-        if self.head is not None:
-            embedding_BE = self.head.embed_latents(standardised_BKD)
-        else:
-            pooled_BD = standardised_BKD.mean(dim=1)
-            pooled_BE = pooled_BD if self._projection_DE is None else pooled_BD @ self._projection_DE
-            embedding_BE = torch.nn.functional.normalize(pooled_BE, dim=-1)
+        embedding_BE = self._pooling.embed_latents(self.quantiser.standardise(latents_BKD))
         require_finite(embedding_BE, "embeddings are", rows="chunk")
         return embedding_BE
 
@@ -192,9 +196,9 @@ class Codec:
         return self.head.embed_tokens(self.backbone.embed(ids_BL), ids_BL, lengths_B)
 
     @torch.inference_mode()
-    def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True) -> list[Recollection]:
-        """One batch of rows to tokens. With `patched=False`, what the latents alone give, up to the end they give it,
-        at most ROOM tokens longer than the text was.
+    def recall(self, rows: Sequence[StoredMemory], *, patched: bool = True, k: int | None = None) -> list[Recollection]:
+        """One batch of rows to tokens. With `patched=False`, what the latents alone give, or the first `k` of them, up
+        to the end they give it, at most ROOM tokens longer than the text was.
 
         A draft that does not match is mended (model/mend.py); what still differs comes back with `exact=False`, for the
         caller to refuse.
@@ -203,7 +207,7 @@ class Codec:
         found: dict[int, np.ndarray] = {i: p.tokens for i, p in enumerate(patches) if p.kind == RAW}
         drafted = [i for i, p in enumerate(patches) if p.kind != RAW]
         if drafted:
-            prefix = self.prefix(self.stored_latents([rows[i] for i in drafted]))
+            prefix = self.prefix(self.stored_latents([rows[i] for i in drafted])[:, :k])
             room = 0 if patched else ROOM
             forced = [patches[i].forced(rows[i].num_tokens + room) for i in drafted]
             for i, tokens in zip(drafted, self._draft(prefix, forced), strict=True):
@@ -261,10 +265,7 @@ class Codec:
 
     def stored_latents(self, rows: Sequence[Memory | StoredMemory]) -> torch.Tensor:
         """float32 [B, K, D], as recall reads them."""
-        codes = np.stack([np.frombuffer(row.codes, dtype=np.uint8) for row in rows])
-        scales = np.stack([np.frombuffer(row.scales, dtype=np.float16) for row in rows])
-        device = self.backbone.device
-        return self.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+        return self.dequantise(*self.quantiser.packed([row.codes for row in rows], [row.scales for row in rows]))
 
     def _draft(self, prefix_BSD: torch.Tensor, forced: Sequence[np.ndarray]) -> list[np.ndarray]:
         self._switch("decoder")

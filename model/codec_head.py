@@ -10,11 +10,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from model.codec_folder import TENSORS, TOKENIZER, read_settings
-from model.codec_io import codec_hash, write_folder
+from model.codec_folder import TENSORS, read_settings
+from model.codec_io import write_variant
 from model.config import HEAD, CodecConfig
 from model.head import PREFIX, PoolingHead
-from model.tokens import TextTokenizer
 
 
 def add_head(codec_folder: str | Path, head: PoolingHead, out: str | Path) -> Path:
@@ -24,14 +23,8 @@ def add_head(codec_folder: str | Path, head: PoolingHead, out: str | Path) -> Pa
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     tensors |= head.tensors()
     config = dataclasses.replace(CodecConfig.from_dict(settings["config"]), pooling=HEAD)
-    prints = settings["backbone_fingerprint"], settings["tokenizer_fingerprint"]
-    changed = {
-        "identity": codec_hash(config, *prints, tensors),
-        "latents_identity": _of_latents(settings),
-        "embedding_width": head.embedding_width,
-        "config": config.as_dict(),
-    }
-    return write_folder(Path(out), tensors, TextTokenizer.load(Path(codec_folder, TOKENIZER)), settings | changed)
+    changed = {"latents_identity": _of_latents(settings), "embedding_width": head.embedding_width}
+    return write_variant(codec_folder, out, tensors, config, **changed)
 
 
 def latents_identity(codec_folder: str | Path) -> str:

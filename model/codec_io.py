@@ -58,6 +58,20 @@ def write_folder(folder: Path, tensors: dict[str, torch.Tensor], tokenizer: Text
     return folder
 
 
+def write_variant(
+    codec_folder: str | Path, out: str | Path, tensors: dict[str, torch.Tensor], config: CodecConfig, **changed: object
+) -> Path:
+    """A new folder of a codec with other tensors or another configuration, and so with an identity of its own.
+
+    `changed`: settings that are new beside it. Raises Taken, and what `read_settings` raises.
+    """
+    settings = read_settings(codec_folder)
+    settings.pop("latents_identity", None)  # of a codec whose latents were stored alike; `changed` may say it again
+    prints = settings["backbone_fingerprint"], settings["tokenizer_fingerprint"]
+    changed |= {"identity": codec_hash(config, *prints, tensors), "config": config.as_dict()}
+    return write_folder(Path(out), tensors, TextTokenizer.load(Path(codec_folder, TOKENIZER)), settings | changed)
+
+
 def load_codec(
     folder: str | Path,
     *,
@@ -171,6 +185,7 @@ def _tensors(codec: Codec) -> dict[str, torch.Tensor]:
         "latent_mean": statistics.mean_D,
         "latent_deviation": statistics.deviation_D,
         "projection": statistics.projection_DE,
+        "directions": statistics.directions_RD,
         "slots": codec.slots_KD,
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
@@ -222,7 +237,9 @@ def _codec(backbone, config, tensors, identity, verifying, *, keep_plain: bool) 
         set_adapter_tensors(wrapped, tensors)
         if verifying is not None and verifying.merged and not config.load_in_4bit:
             wrapped, merged = None, MergedAdapters(wrapped, keep_plain=keep_plain)
-    statistics = Statistics(tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"))
+    statistics = Statistics(
+        tensors["latent_mean"], tensors["latent_deviation"], tensors.get("projection"), tensors.get("directions")
+    )
     return Codec(
         backbone,
         config,

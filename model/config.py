@@ -10,12 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from model.patch import RAW_SHARE
+from model.rate import LEADING, STANDARDISED, WHOLE, Rate, is_quantiser
 from model.refusal import Refusal
 
 PRECISIONS = ("fp32", "bf16")
 GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
-QUANTISERS = ("nf4-standardised-64",)
 LATENTS = ("autoregressive", "parallel")
 POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
 ADAPTERS = ("decoder", "encoder")
@@ -34,7 +34,7 @@ class CodecConfig:
     latent_gain: str = "linear"  # raw: as it is; fixed, learned: to an embedding's length; linear: model/gain.py
     decoder_start: str = "end-of-text"  # what the decoder reads before the latents: a first position draws attention
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
-    quantiser: str = QUANTISERS[0]
+    quantiser: str = STANDARDISED  # or nf4-leading-R: R directions of each latent (model/leading.py)
     pooling: str = POOLINGS[0]
     max_embedding_width: int = 1024  # wider backbones are projected, so that every vector store can index a row
     load_in_4bit: bool = False  # backbone weights through bitsandbytes
@@ -49,7 +49,7 @@ class CodecConfig:
         _require_one_of(LATENTS, self, "latents")
         _require_one_of(GAINS, self, "latent_gain")
         _require_one_of(STARTS, self, "decoder_start")
-        _require_one_of(QUANTISERS, self, "quantiser")
+        _require(is_quantiser(self.quantiser), self, "quantiser", f"{STANDARDISED}, or {LEADING} and a multiple of 64")
         _require_one_of(POOLINGS, self, "pooling")
         _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
 
@@ -68,12 +68,13 @@ class CodecConfig:
 
 @dataclass(frozen=True, slots=True)
 class VerifyConfig:
-    """How a chunk is verified. A bank records it, because verifying and recalling must round alike."""
+    """How a chunk is stored and verified. A bank records it, because verifying and recalling must read alike."""
 
     precision: str  # of the verifying and of the recalling forward
     margin: float  # logits; a position that is right by less is forced too
     raw_share: float = RAW_SHARE  # past this share of forced positions raw ids are stored; 1: never. Rows say which
     merged: bool = True  # adapters added to the weights (model/adapters.py), but in 4 bits
+    rate: Rate = WHOLE  # of the latents that are verified and recalled
 
     def __post_init__(self):
         _require_one_of(PRECISIONS, self, "precision")
@@ -81,9 +82,9 @@ class VerifyConfig:
         _require(0 <= self.raw_share <= 1, self, "raw_share", "0 to 1")
 
     @classmethod
-    def of(cls, precision: str) -> VerifyConfig:
+    def of(cls, precision: str, rate: Rate = WHOLE) -> VerifyConfig:
         """The default margin of a precision (docs/decisions.md: measured, both without a failure)."""
-        return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision])
+        return cls(precision, {"fp32": 0.05, "bf16": 0.5}[precision], rate=rate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,20 @@ class AttentionPool(nn.Module):
         return normalize(pooled_BE + self.mix(gelu(pooled_BE)), dim=-1)
 
 
+class MeanPooling:
+    """What a codec without a head embeds by: the mean of the latents, projected where the backbone is wide."""
+
+    def __init__(self, width: int, projection_DE: torch.Tensor | None, device: torch.device):
+        self.embedding_width = width if projection_DE is None else projection_DE.shape[1]
+        self._projection_DE = None if projection_DE is None else projection_DE.to(device, torch.float32)
+
+    def embed_latents(self, standardised_BKD: torch.Tensor) -> torch.Tensor:
+        """float32 [B, E] of standardised latents."""
+        pooled_BD = standardised_BKD.mean(dim=1)
+        pooled_BE = pooled_BD if self._projection_DE is None else pooled_BD @ self._projection_DE
+        return normalize(pooled_BE, dim=-1)
+
+
 class PoolingHead(nn.Module):
     """Both sides. float32, on the CPU or beside the latents."""
 

@@ -1,6 +1,6 @@
 """What a codec makes and reads, as records: memories, what recall gives back, and the statistics of its latents.
 
-Shapes: L text tokens, K latents, D hidden width, E embedding width.
+Shapes: L text tokens, K latents, D hidden width, E embedding width, R directions.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Recollection:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Measured once on held-out text and stored with the codec. All float32."""
+    """Measured once and stored with the codec. Mean and deviation are float32."""
 
     mean_D: torch.Tensor
     deviation_D: torch.Tensor
     projection_DE: torch.Tensor | None  # orthogonal columns; None where D already fits
+    directions_RD: torch.Tensor | None = None  # orthonormal rows: what is stored of a latent (model/leading.py)

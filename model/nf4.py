@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-BLOCK = 64
+from model.rate import BLOCK
+
 DEVIATION_FLOOR = 1e-4  # a channel that never moves would divide by zero
 
 

@@ -1,12 +1,12 @@
 """Better latents for chunks that are known: a few optimizer steps on the latents alone, towards the chunk's own text.
 
 The encoder's latents are a first guess. Here the decoder is frozen and only the latents move, in units of each
-channel's deviation, with NF4 in the loop. A step is one forward and backward of the decoder. Its forward also verifies
-the latents that it starts from, so the patch that each of them needs is known: the best that were seen are kept, never
-the last, and a chunk that needs no patch leaves the batch for the next one to come in. Nothing of the codec changes: a
-refined row is read as any other.
+channel's deviation, with the quantiser in the loop. A step is one forward and backward of the decoder. Its forward
+also verifies the latents that it starts from, so the patch that each of them needs is known: the best that were seen
+are kept, never the last, and a chunk that needs no patch leaves the batch for the next one to come in. Nothing of the
+codec changes: a refined row is read as any other.
 
-Shapes: B chunks, L text tokens, K latents, D hidden width, R positions of a slice, V vocabulary.
+Shapes: B chunks, L text tokens, K latents that a row stores, D hidden width, R positions of a slice, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from model.config import RefineConfig
 from model.latents import HEAD_ROWS, rival
 from model.nf4 import DEVIATION_FLOOR
 from model.patch import NOTHING
-from model.straight_through import through_nf4
 
 if TYPE_CHECKING:
     from model.codec import Codec
@@ -38,7 +37,7 @@ REACH = 3.0  # logits above the margin below which a position still pulls
 
 @dataclass(frozen=True, slots=True)
 class Refining:
-    """What refining did to one chunk. `before` is of the encoder's latents through NF4."""
+    """What refining did to one chunk. `before` is of the encoder's latents, quantised."""
 
     steps: int  # that were made; 0 where the encoder's latents are right, or are kept for not being `finite`
     finite: bool  # False: NaN or infinity came up, and the encoder's latents are kept
@@ -177,9 +176,7 @@ def _look(codec: Codec, latents_BKD: torch.Tensor, chunks: Sequence[np.ndarray])
     ids_BL = torch.nn.functional.pad(text_BL, (0, 1))
     ids_BL[torch.arange(len(chunks), device=ids_BL.device), lengths_B] = codec.backbone.end_token
     moved_BKD = latents_BKD.detach().requires_grad_(True)
-    statistics = codec.statistics
-    stored_BKD = through_nf4(moved_BKD, statistics.mean_D.to(moved_BKD), statistics.deviation_D.to(moved_BKD))
-    prefix_BSD = codec.prefix(stored_BKD)
+    prefix_BSD = codec.prefix(codec.quantiser.through(moved_BKD))
     embeds = torch.cat([prefix_BSD, codec.backbone.embed(ids_BL[:, :-1])], dim=1)
     hidden = codec.backbone.body(inputs_embeds=embeds, use_cache=False).last_hidden_state
     states_BLD = hidden[:, prefix_BSD.shape[1] - 1 :]

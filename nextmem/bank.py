@@ -19,7 +19,7 @@ from nextmem import changing
 from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
-from nextmem.latents import Latents, latents_of
+from nextmem.latents import Latents, first_of, latents_of
 from nextmem.upkeep import index, refine, tend, verify
 from nextmem.versions import dedupe, diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
@@ -155,33 +155,42 @@ class Bank:
         doc_id: str | None = None,
         filter: Filter | None = None,
         patched: bool = True,
+        k: int | None = None,
         batch_size: int | None = None,
         on_progress: Told = lambda done, of: None,
     ) -> Iterator[Recalled]:
         """Rows with their texts, streaming: those of the ids, of one document, or all that `filter` is true of.
 
         Each says itself whether it is `exact`; nothing is raised of one that is not. `patched=False` gives what the
-        latents alone decode to. `batch_size`: chunks decoded at once. `on_progress` is told how many rows are decoded,
-        and of how many (None with a filter). Raises NotInBank at once, before the first row.
+        latents alone decode to, or the first `k` of them. `batch_size`: chunks decoded at once. `on_progress` is told
+        how many rows are decoded, and of how many (None with a filter). Raises NotInBank at once, before the first row.
         """
         from pipeline.bank.recall import COLUMNS, recall
 
         if sum(given is not None for given in (chunk_ids, doc_id, filter)) > 1:
             raise TypeError("give one of chunk_ids, doc_id and filter, or none for all rows")
         table = self._open()
+        if k is not None and patched:
+            raise Refusal("k needs patched=False: a patch says what all the latents of a row lack, not the first few")
+        first_of(k, table.identity.num_latents)
         if chunk_ids is None and doc_id is None:
             rows, of = table.rows(COLUMNS, expression(filter, table.schema)), table.count() if filter is None else None
         else:
             found = by_chunk_id(table, _ids(chunk_ids or ())) if doc_id is None else by_doc_id(table, doc_id)
             rows, of = iter(found.to_batches()), found.num_rows
         count = Count(on_progress, of)
-        return self._in_turn(recall(rows, self._loaded(), patched=patched, batch_size=batch_size, on_decoded=count))
+        return self._in_turn(
+            recall(rows, self._loaded(), patched=patched, k=k, batch_size=batch_size, on_decoded=count)
+        )
 
-    def latents(self, chunk_ids: Sequence[str]) -> Latents:
-        """The stored latents of these chunks, dequantised: float32 [N, K, D]. Raises NotInBank."""
+    def latents(self, chunk_ids: Sequence[str], *, k: int | None = None) -> Latents:
+        """The stored latents of these chunks, or the first k of each, dequantised: float32 [N, K, D].
+
+        Raises NotInBank, and Refusal for more than a row stores.
+        """
         with self._lock:
             rows = by_chunk_id(self._open(), _ids(chunk_ids))
-            return latents_of(rows, self._loaded())
+            return latents_of(rows, self._loaded(), k)
 
     def info(self) -> BankInfo:
         """Documents, chunks, codec, sizes, fidelity and versions."""

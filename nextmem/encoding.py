@@ -30,6 +30,8 @@ def encode(
     keep_words: bool = False,
     verify: bool = True,
     refine: int | str | None = None,
+    latents: int | None = None,
+    bits: int | None = None,
     retry_rejected: bool = False,
     actors: int | None = None,
     gpus: bool | None = None,
@@ -42,8 +44,9 @@ def encode(
 
     The same call again goes on after a crash, or adds what is new. Without `codec` it is the bank's own, or the
     backbone's default. The bank keeps `columns` as metadata; with `keep_words`, hashed words for search by words.
-    `refine`: so many optimizer steps on each chunk's latents, or "auto" until they are right. `retry_rejected` tries
-    again what encoders left out. `on_progress` is told how far the job is, about once a second, `say` what it waits
+    `refine`: so many optimizer steps on each chunk's latents, or "auto" until they are right. Rows of a new bank store
+    the first `latents` of each chunk, in `bits` (4, 3 or 2) a value (docs/rate.md). `retry_rejected` tries again what
+    encoders left out. `on_progress` is told how far the job is, about once a second, `say` what it waits
     for. `settings` are those of docs/settings.md, by name.
     RAY_ADDRESS joins a cluster; without it Ray runs here until the call returns.
 
@@ -65,6 +68,8 @@ def encode(
         keep_words=keep_words,
         verify=verify,
         refine=refine,
+        latents=latents,
+        bits=bits,
         retry_rejected=retry_rejected,
         actors=actors,
         gpus=gpus,
@@ -87,6 +92,8 @@ def encode_request(
     keep_words: bool = False,
     verify: bool,
     refine: int | str | None,
+    latents: int | None,
+    bits: int | None,
     retry_rejected: bool,
     actors: int | None,
     gpus: bool | None,
@@ -119,5 +126,7 @@ def encode_request(
         keep_words=keep_words,
         verify=verify,
         refine=refining.config(refine),
+        latents=latents,
+        bits=bits,
         retry_rejected=retry_rejected,
     )

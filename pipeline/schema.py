@@ -70,7 +70,7 @@ def row_schema(metadata: tuple[pa.Field, ...] = ()) -> pa.Schema:
         [
             *_WHERE,
             pa.field(UNIT, pa.string(), nullable=False),  # the work unit that wrote the row; what resume reads
-            pa.field(CODES, pa.binary(), nullable=False),  # NF4, two a byte: K * D / 2 bytes
+            pa.field(CODES, pa.binary(), nullable=False),  # stored latents * D values, in 4, 3 or 2 bits each
             pa.field(SCALES, pa.binary(), nullable=False),  # float16, one a block of 64 values
             pa.field(EMBEDDING, pa.list_(pa.float32()), nullable=False),  # E values, L2 norm 1
             pa.field(FIDELITY, pa.float32()),  # share of positions greedy decoding gets right; null if not verified

@@ -16,6 +16,7 @@ from jobs.encode.planning import plan_request
 from jobs.encode.request import EncodeRequest, codec_folder, encode_options, existing_bank, wants_gpus
 from jobs.output import duration
 from model.codec_folder import read_settings
+from model.rate import row_sizes
 from pipeline.bank.bank import Bank
 from pipeline.bank.presence import job_records
 from pipeline.encode.bank_work import bank_work
@@ -150,8 +151,10 @@ def _row_bytes(bank: Bank | None, sample: UnitSample, options: EncodeOptions) ->
     if bank is not None and bank.count():
         return bank.stored_bytes() / bank.count()
     settings, chunks = read_settings(options.codec), max(1, sample.chunks.num_rows)
-    values = settings["hidden_width"] * settings["config"]["num_latents"]
-    shapes = values / 2 + values / 64 * 2 + 4 * settings["embedding_width"]
+    rate, config = options.verifying.rate, settings["config"]
+    latents = rate.stored(config["num_latents"])
+    shapes = sum(row_sizes(rate.quantiser(config["quantiser"]), latents, settings["hidden_width"]))
+    shapes += 4 * settings["embedding_width"]
     patch = 2 * sample.tokens / chunks if options.verify else 0
     text = sample.text_bytes / chunks if options.keep_text else 0
     words = (pc.sum(pc.binary_length(sample.chunks[STEMS])).as_py() or 0) / chunks

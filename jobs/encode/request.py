@@ -15,6 +15,7 @@ from model.config import CodecConfig, RefineConfig, VerifyConfig
 from model.default_codec import UNTRAINED, default_codec_folder, untrained_codec_folder
 from model.embedded import EMBEDDED
 from model.precision import default_precision
+from model.rate import FULL, Rate
 from model.refusal import Refusal
 from model.weights import find_weights
 from pipeline.bank.bank import Bank
@@ -51,23 +52,37 @@ class EncodeRequest:
     retry_rejected: bool = False
     refine: RefineConfig | None = None
     source: str | None = None  # a bank that is encoded anew, in the place of a corpus
+    latents: int | None = None  # that a row stores, the first of each chunk's; None: the bank's, or all
+    bits: int | None = None  # a value of theirs; None: the bank's, or 4
 
 
 def codec_folder(request: EncodeRequest, uri: str, *, gpus: bool) -> tuple[str, VerifyConfig]:
     """The codec to encode with: the bank's own where it exists, else the one named, else the backbone's default.
 
-    An existing bank fixes precision, margin and merging too: its rows must all recall alike.
+    An existing bank fixes rate, precision, margin and merging too: its rows must all recall alike.
     """
     bank = existing_bank(uri)
     if bank is not None:
         verifying = verify_config(bank.identity)
+        _require_rate(request, bank, verifying.rate)
         if request.codec is not None:
             bank.require(codec_identity(_asked(request, verifying), verifying))
         return local_codec(bank.codec_path), verifying
     verifying = VerifyConfig.of(_precision(request, gpus=gpus))
     margin = verifying.margin if request.settings.margin is None else request.settings.margin
-    verifying = VerifyConfig(verifying.precision, margin, merged=request.settings.merged)
+    rate = Rate(request.latents, request.bits or FULL)
+    verifying = VerifyConfig(verifying.precision, margin, merged=request.settings.merged, rate=rate)
     return _asked(request, verifying), verifying
+
+
+def _require_rate(request: EncodeRequest, bank: Bank, held: Rate) -> None:
+    """Raises Refusal where a rate was asked for that is not the bank's: all its rows are read alike."""
+    if request.latents in (None, held.latents) and request.bits in (None, held.bits):
+        return
+    raise Refusal(
+        f"{bank.folder.uri} stores {held.latents} latents a row, {held.bits} bits a value, and another rate was asked "
+        "for: name a new bank, or bring this one to a lower rate with `nextmem convert`"
+    )
 
 
 def _asked(request: EncodeRequest, verifying: VerifyConfig) -> str:

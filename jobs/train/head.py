@@ -23,7 +23,6 @@ import torch
 from jobs.settings import replaced
 from jobs.train.pairs import queries_of
 from jobs.train.run_folder import Metrics, replace_file
-from model import nf4
 from model.codec import Codec
 from model.codec_head import add_head
 from model.codec_io import load_codec
@@ -138,11 +137,8 @@ def _lesson(rows: pa.Table, codec: Codec, seed: int, run: Path, say: Callable[[s
 
 
 def standardised(rows: pa.Table, codec: Codec) -> torch.Tensor:
-    """float32 [N, K, D] of stored latents, as NF4 holds them: standardised."""
-    shape = (rows.num_rows, codec.config.num_latents, codec.backbone.width)
-    codes = np.stack([np.frombuffer(row, np.uint8) for row in rows[CODES].to_pylist()])
-    scales = np.stack([np.frombuffer(row, np.float16) for row in rows[SCALES].to_pylist()])
-    return nf4.dequantise(torch.from_numpy(codes), torch.from_numpy(scales), shape[1] * shape[2]).view(shape)
+    """float32 [N, K, D] of stored latents, as the quantiser holds them: standardised."""
+    return codec.quantiser.values(*codec.quantiser.packed(rows[CODES].to_pylist(), rows[SCALES].to_pylist()))
 
 
 def _taught(texts: list[str], path: Path, say: Callable[[str], object]) -> np.ndarray:

@@ -26,6 +26,7 @@ class TrainConfig:
     curriculum: str = "progressive"  # all_at_once: sub-stage K alone, with the steps of all of them
     trains: str = "both"  # in stage 2; encoder: decoder adapter and marker stay, as in the paper; encoder_marker
     quantise_in_loop: bool = False  # the decoder reads what NF4 keeps of the latents
+    nested: bool = False  # in stage 2: each step reads the first few latents alone, so many as are drawn
     text_noise: float = 0.0  # in stage 2: share of the tokens that the decoder reads that are replaced at random
     stage1_steps: int = 3092
     substage_steps: int = 400  # cap of one sub-stage of stage 2

@@ -126,10 +126,14 @@ def text_prefix(trainee: Trainee, batch: Batch) -> Prefix:
 
 
 def latent_prefix(trainee: Trainee, batch: Batch, latents_BsD: torch.Tensor) -> Prefix:
-    """Stage 2: the start, s latents through the gain, the text from the first token none stands for, the marker."""
+    """Stage 2: the start, s latents through the gain, the text from the first token none stands for, the marker.
+
+    Nested latents stand for all of the text, however few they are.
+    """
     substage = latents_BsD.shape[1]
     read_BsD = trainee.gain.to(trainee.backbone.dtype)(latents_BsD.to(trainee.backbone.dtype))
-    covered_B = tokens_covered(batch.lengths_B, substage, trainee.config.num_latents)
+    all_of_them = substage if trainee.nested else trainee.config.num_latents
+    covered_B = tokens_covered(batch.lengths_B, substage, all_of_them)
     source_BPD = torch.cat([read_BsD, trainee.backbone.embed(batch.ids_BL)], dim=1)
     segments = [(0, torch.full_like(covered_B, substage)), (substage + covered_B, batch.lengths_B - covered_B)]
     return _between(trainee, source_BPD, segments, substage + batch.lengths_B - covered_B)

@@ -62,7 +62,7 @@ class Trainee:
         self._recomputes = False
         self._merged: MergedLayers | None = None
         self._merged_holds = False
-        self.compiles = False
+        self.compiles = self.nested = False
 
     @property
     def marker_D(self) -> torch.Tensor:  # noqa: N802
@@ -81,6 +81,7 @@ class Trainee:
 
     def prepare(self, config: TrainConfig) -> None:
         """Once, before the first step: how its forwards are to be computed."""
+        self.nested = config.nested
         if config.gradient_checkpointing:
             self.recompute_layers()
         if config.compile_layers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch
 from model.batches import batches
 from model.training.curriculum import Curriculum, Place, TrainConfig
 from model.training.losses import Batch, Scored, make_batch
+from model.training.nested import drawn
 from model.training.noise import noisy
 from model.training.optimizer import MasterAdamW
 from model.training.trainee import NEUTRAL, Trainee
@@ -114,7 +115,7 @@ class Trainer:
         total = torch.zeros(len(self.optimizer.master_N) + 2, device=self.trainee.backbone.device)
         with self._unchanged(place):
             for batch in self._micro_batches(chunks, self._read(chunks, place)):
-                scored = self._score(batch, place)
+                scored = self._score(batch, self._drawn(place))
                 (scored.loss / labels).backward()
                 self.optimizer.add_gradient(total[:-2])
                 total[-2:] += torch.stack([scored.loss.detach(), scored.correct])
@@ -139,6 +140,12 @@ class Trainer:
 
     def _score(self, batch: Batch, place: Place) -> Scored:
         return self.trainee.score(batch, place, quantise=self.config.quantise_in_loop)
+
+    def _drawn(self, place: Place) -> Place:
+        """The place with as many latents as the step reads. Held-out looks read them all."""
+        if place.stage == 1 or not self.config.nested:
+            return place
+        return replace(place, substage=drawn(place.substage, seed=self.config.seed, step=place.step))
 
     def _unchanged(self, place: Place) -> AbstractContextManager[None]:
         """Around what generates latents to feed back, between two changes of the weights."""

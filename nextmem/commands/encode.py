@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nextmem.commands.options import as_json_option, pool_option, refine_option, say
+from nextmem.commands.options import as_json_option, pool_option, rate_options, refine_option, say
 
 
 @click.command()
@@ -31,6 +31,7 @@ from nextmem.commands.options import as_json_option, pool_option, refine_option,
 @click.option("--no-verify", is_flag=True, help="Skip verifying: faster, no patch, recall is exact only by luck.")
 @click.option("--retry-rejected", is_flag=True, help="Try again the documents that encoders (not readers) rejected.")
 @refine_option
+@rate_options
 @click.option("--dry-run", is_flag=True, help="Say what encoding would take: units, chunks, bytes, hours, cost.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
@@ -50,6 +51,8 @@ def encode(
     no_verify,
     retry_rejected,
     refine,
+    latents,
+    bits,
     dry_run,
     pairs,
     as_json,
@@ -77,6 +80,8 @@ def encode(
         "verify": not no_verify,
         "retry_rejected": retry_rejected,
         "refine": refine,
+        "latents": latents,
+        "bits": bits,
         **typed_settings(pairs, EncodeSettings(), RefineSettings(), CodecConfig()),
     }
     (_dry if dry_run else _run)(corpus, bank, asked, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nextmem.commands.options import as_json_option, pool_option, refine_option, say
+from nextmem.commands.options import as_json_option, pool_option, rate_options, refine_option, say
 
 if TYPE_CHECKING:
     from jobs.encode.migrate import MigrateResult
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--keep-words", is_flag=True, help="Store hashed words, for `search --by words|both`.")
 @click.option("--retry-rejected", is_flag=True, help="Try again the documents that did not come over.")
 @refine_option
+@rate_options
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; see docs/settings.md.")
 @as_json_option
 def migrate(bank, out, pairs, as_json, **asked):

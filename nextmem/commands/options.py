@@ -45,6 +45,20 @@ def refine_option(command: Callable) -> Callable:
     )(command)
 
 
+def rate_options(command: Callable) -> Callable:
+    """`latents` and `bits`: None where they were not given."""
+    command = click.option("--bits", type=click.Choice(["4", "3", "2"]), callback=_number, help="Of a stored value.")(
+        command
+    )
+    return click.option(
+        "--latents", type=click.IntRange(min=1), metavar="K", help="Store the first K latents of each chunk alone."
+    )(command)
+
+
+def _number(_, __, value: str | None) -> int | None:
+    return None if value is None else int(value)
+
+
 def _steps(_, __, value: str | None) -> int | str | None:
     if value in (None, AUTO):
         return value

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="All documents.")
 @where_option
 @click.option("--no-patch", is_flag=True, help="What the latents alone give, exact or not.")
+@click.option("--latents", type=click.IntRange(min=1), metavar="K", help="With --no-patch: what the first K give.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Chunks decoded at once.")
 @as_json_option
-def recall(bank, chunk, doc, everything, where, no_patch, backbone, batch_size, as_json):
+def recall(bank, chunk, doc, everything, where, no_patch, latents, backbone, batch_size, as_json):
     """Exact text to stdout, or an error that names the row.
 
     Texts follow one another just as they stood, documents parted by a line feed. A row that is not exact is never
@@ -34,6 +35,8 @@ def recall(bank, chunk, doc, everything, where, no_patch, backbone, batch_size, 
     """
     if sum([chunk is not None, doc is not None, everything, where is not None]) != 1:
         raise click.UsageError("give one of --id CHUNK, --doc DOC, --where EXPR, --all")
+    if latents is not None and not no_patch:
+        raise click.UsageError("--latents needs --no-patch: a patch says what all the latents of a row lack")
     import nextmem
     from nextmem.commands.progress import CountBar
 
@@ -47,6 +50,7 @@ def recall(bank, chunk, doc, everything, where, no_patch, backbone, batch_size, 
             doc_id=doc,
             filter=where,
             patched=not no_patch,
+            k=latents,
             batch_size=batch_size,
             on_progress=bar,
         )

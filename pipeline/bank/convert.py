@@ -43,6 +43,16 @@ class Converted:
     files: int
     codec: str  # its hash
     embedding_width: int
+    num_latents: int  # that a row stores
+    quantiser: str
+
+    @classmethod
+    def of(cls, made: Bank) -> Converted:
+        identity = made.identity
+        latents = identity.num_latents, identity.quantiser
+        return cls(
+            made.folder.uri, made.count(), len(made.files()), identity.codec_hash, identity.embedding_width, *latents
+        )
 
 
 def convert(
@@ -59,12 +69,15 @@ def convert(
     loaded = load_codec(folder, backbone_name=backbone, verifying=verifying)
     count = Count(on_progress, bank.count())
     files = [file for path in bank.files() for file in _file(bank, path, made, loaded, count)]
-    finished = [log.unit_transaction(unit, documents) for unit, documents in bank.finished_documents().items()]
-    transactions = [*finished, *_lists(bank, made), *carrying(made, bank)]
-    if not swap(made, add_actions(files), {"converted_rows": count.done}, transactions):
+    if not swap(made, add_actions(files), {"converted_rows": count.done}, records(bank, made)):
         raise ContendedError(f"{made.folder.uri} was written to by another job: name another folder")
-    identity = made.identity
-    return Converted(made.folder.uri, count.done, len(files), identity.codec_hash, identity.embedding_width)
+    return Converted.of(made)
+
+
+def records(bank: Bank, made: Bank) -> list[Transaction]:
+    """What the old bank's log knows beside rows, for the commit that ends the making of the new one."""
+    finished = [log.unit_transaction(unit, documents) for unit, documents in bank.finished_documents().items()]
+    return [*finished, *_lists(bank, made), *carrying(made, bank)]
 
 
 def _require_same_latents(bank: Bank, folder: str) -> None:
@@ -109,10 +122,8 @@ def _embedded(batch: pa.RecordBatch, codec: Codec, count: Count) -> pa.RecordBat
 @torch.inference_mode()
 def embed_stored(batch: pa.RecordBatch, codec: Codec) -> np.ndarray:
     """float32 [B, E] of stored latents; zeros for a chunk without tokens, which is near nothing."""
-    codes = np.stack([np.frombuffer(row, np.uint8) for row in batch.column(CODES).to_pylist()])
-    scales = np.stack([np.frombuffer(row, np.float16) for row in batch.column(SCALES).to_pylist()])
-    device = codec.backbone.device
-    latents_BKD = codec.dequantise(torch.from_numpy(codes).to(device), torch.from_numpy(scales).to(device))
+    stored = codec.quantiser.packed(batch.column(CODES).to_pylist(), batch.column(SCALES).to_pylist())
+    latents_BKD = codec.dequantise(*stored)
     embedding_BE = codec.embed(latents_BKD).cpu().numpy()
     embedding_BE[batch.column(NUM_TOKENS).to_numpy() == 0] = 0.0
     return embedding_BE

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.codec_folder import TOKENIZER, read_settings
 from model.config import CodecConfig, VerifyConfig
+from model.rate import Rate
 from model.refusal import Refusal
 from model.tokens import TextTokenizer
 
@@ -17,12 +18,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CodecIdentity:
-    """Two codecs with equal identities read each other's rows. K latents, D hidden width, E embedding width."""
+    """Two codecs with equal identities read each other's rows. D hidden width, E embedding width."""
 
     backbone: str  # a hub id, a folder's content hash, or smollm2-135m
     codec_hash: str  # of the codec folder: adapters, marker, gain, calibration statistics
     tokenizer_hash: str
-    num_latents: int  # K
+    num_latents: int  # that a row stores of a chunk
     hidden_width: int  # D
     quantiser: str  # what `codes` and `scales` are
     pooling: str  # how K latents become one embedding
@@ -57,9 +58,9 @@ def codec_identity(codec_folder: str | Path, verifying: VerifyConfig) -> CodecId
         backbone=settings["backbone"],
         codec_hash=settings["identity"],
         tokenizer_hash=settings["tokenizer_fingerprint"],
-        num_latents=config.num_latents,
+        num_latents=verifying.rate.stored(config.num_latents),
         hidden_width=settings["hidden_width"],
-        quantiser=config.quantiser,
+        quantiser=verifying.rate.quantiser(config.quantiser),
         pooling=config.pooling,
         embedding_width=settings["embedding_width"],
         verify_precision=verifying.precision,
@@ -69,8 +70,9 @@ def codec_identity(codec_folder: str | Path, verifying: VerifyConfig) -> CodecId
 
 
 def verify_config(identity: CodecIdentity) -> VerifyConfig:
-    """How a bank's rows were verified, which is how they must be recalled."""
-    return VerifyConfig(identity.verify_precision, identity.verify_margin, merged=identity.verify_merged)
+    """How a bank's rows are stored and were verified, which is how they must be recalled."""
+    rate = Rate.of(identity.num_latents, identity.quantiser)
+    return VerifyConfig(identity.verify_precision, identity.verify_margin, merged=identity.verify_merged, rate=rate)
 
 
 def _require_tokenizer(path: Path, fingerprint: str) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model.rate import row_sizes
 from pipeline.bank.bank import BATCH_ROWS, Bank
 from pipeline.bank.unit_file import as_schema
 from pipeline.schema import (
@@ -112,8 +113,8 @@ def _row_problems(bank: Bank, rows: pa.RecordBatch) -> Iterator[Problem]:
     width = bank.identity.embedding_width
     right = pc.equal(pc.list_value_length(rows.column(EMBEDDING)), width)
     yield from _wrong(rows, right, EMBEDDING, f"does not have {width} values")
-    if bank.identity.quantiser.startswith("nf4"):
-        size = bank.identity.num_latents * bank.identity.hidden_width // 2
+    if bank.identity.quantiser.startswith("nf"):
+        size, _ = row_sizes(bank.identity.quantiser, bank.identity.num_latents, bank.identity.hidden_width)
         yield from _wrong(rows, pc.equal(pc.binary_length(rows.column(CODES)), size), CODES, f"is not {size} bytes")
         yield from _wrong(rows, _finite_scales(rows.column(SCALES)), SCALES, "are not finite")
     yield from _wrong(rows, _unit_length(rows, width), EMBEDDING, "is not finite and of length 1")

@@ -71,18 +71,19 @@ def recall(
     codec: Codec,
     *,
     patched: bool = True,
+    k: int | None = None,
     batch_size: int | None = None,
     on_decoded: Callable[[int], object] = lambda rows: None,
 ) -> Iterator[Recalled]:
     """Texts of rows (with COLUMNS at least), in their order. Streaming: WINDOW batches at a time, the first one alone.
 
     A row that cannot be recalled exactly comes with `exact=False`; raise InexactRecall of it, or say so otherwise.
-    With `patched=False` what the latents alone give, exact or not. `on_decoded` is told of so many rows more as each
-    batch is decoded, long before a window of rows comes out.
+    With `patched=False` what the latents alone give, exact or not; with `k` the first k of them. `on_decoded` is told
+    of so many rows more as each batch is decoded, long before a window of rows comes out.
     """
     size = batch_size or BATCH[codec.backbone.device.type]
     for window in _windows(rows, size):
-        yield from _recall_window(window, codec, patched, size, on_decoded)
+        yield from _recall_window(window, codec, patched, k, size, on_decoded)
 
 
 def stored_latents(rows: pa.Table, codec: Codec) -> torch.Tensor:
@@ -91,14 +92,14 @@ def stored_latents(rows: pa.Table, codec: Codec) -> torch.Tensor:
 
 
 def _recall_window(
-    rows: list[dict], codec: Codec, patched: bool, size: int, on_decoded: Callable[[int], object]
+    rows: list[dict], codec: Codec, patched: bool, k: int | None, size: int, on_decoded: Callable[[int], object]
 ) -> Iterator[Recalled]:
     found = {i: text for i, row in enumerate(rows) if (text := _without_latents(row, codec, patched)) is not None}
     latent = [i for i in range(len(rows)) if i not in found]
     on_decoded(len(found))
     for group in batches([rows[i][schema.NUM_TOKENS] for i in latent], size):
         where = [latent[i] for i in group]
-        memories = codec.recall([stored(rows[i]) for i in where], patched=patched)
+        memories = codec.recall([stored(rows[i]) for i in where], patched=patched, k=k)
         for i, memory in zip(where, memories, strict=True):
             found[i] = codec.tokenizer.decode(memory.token_ids), memory.carried
         on_decoded(len(group))
@@ -125,8 +126,7 @@ def _without_latents(row: dict, codec: Codec, patched: bool) -> tuple[str, float
 
 def is_damaged(row: dict, codec: Codec) -> bool:
     """Whether decoding the row would fail, and take the rows it is decoded with along."""
-    blocks = -(-codec.config.num_latents * codec.backbone.width // 64)
-    if (len(row[schema.CODES]), len(row[schema.SCALES])) != (32 * blocks, 2 * blocks):
+    if (len(row[schema.CODES]), len(row[schema.SCALES])) != codec.quantiser.sizes:
         return True
     if not np.isfinite(np.frombuffer(row[schema.SCALES], dtype=np.float16)).all():
         return True
@@ -138,6 +138,13 @@ def is_damaged(row: dict, codec: Codec) -> bool:
         return True
     places_fit = patch.kind != RAW or len(patch.tokens) == row[schema.NUM_TOKENS]
     return not (places_fit and (patch.positions < row[schema.NUM_TOKENS]).all() and _are_tokens(patch.tokens, codec))
+
+
+def inexact(row: dict) -> InexactRecall:
+    """The error that names a row with COLUMNS."""
+    carried = None if row[schema.PATCH] is None else 0.0
+    where = (row[name] for name in COLUMNS[:5])
+    return InexactRecall(Recalled(*where, text="", exact=False, fidelity=row[schema.FIDELITY], carried=carried))
 
 
 def _are_tokens(token_ids: np.ndarray, codec: Codec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.bank.identity import verify_config
 from pipeline.export.rows import Rows
 from pipeline.schema import CODES, FAISS_ID, LATENTS
 
@@ -23,15 +24,15 @@ stems: its words, where they were kept: 5 bytes a stem, little-endian CRC-32 and
 edited, edited_from: how the text was changed last, null where it never was; doc_hash before the first change
 faiss_id: the row's id in the index"""
 CODES_READ = """
-`codes` holds one 4-bit NormalFloat code a value, two a byte, in row-major order of
+`codes` holds one {rate.bits}-bit code a value, in row-major order of
 [{codec.num_latents}, {codec.hidden_width}]; `scales` one little-endian float16 a block of 64 values:
 
     codes  = np.frombuffer(row["codes"], np.uint8)
     scales = np.frombuffer(row["scales"], np.float16)
 
-A value is its code's NF4 level times its block's scale, times its channel's deviation, plus its channel's mean. The
-deviations and the means are the codec's (the bank's `_codec/` folder; hash {codec.codec_hash}), and so is the order of
-the two codes in a byte: NextMem's `nf4.py` does it."""
+A value is its code's level times its block's scale, times its channel's deviation, plus its channel's mean. The
+deviations and the means are the codec's (the bank's `_codec/` folder; hash {codec.codec_hash}). Levels, and the order
+of codes in bytes, are 4-bit NormalFloat's where a code has 4 bits: NextMem's `nf4.py`, and `few_bits.py` for fewer."""
 LATENTS_READ = """
 `latents` is what a decoder reads in place of the chunk's tokens, dequantised:
 
@@ -41,6 +42,7 @@ LATENTS_READ = """
 def readme(rows: Rows, opening: str) -> str:
     """Markdown. `opening` says how the rows are opened."""
     codec, names = rows.bank.identity, {*rows.schema.names, FAISS_ID}
+    rate = verify_config(codec).rate
     text = "recalled and compared with its hash" if "text" in rows.parts else "where it was kept"
     described = COLUMNS.format(codec=codec, text=text).splitlines()
     table = [f"| {line.replace(': ', ' | ', 1)} |" for line in described if names & set(_named(line))]
@@ -49,7 +51,7 @@ def readme(rows: Rows, opening: str) -> str:
     lines += ["`__about__/bank.json` names the codec and every column's type.", ""]
     lines += ["| column | what it is |", "|---|---|", *table, ""]
     if reading:
-        lines += ["## Reading the latents", *(part.format(codec=codec) for part in reading), ""]
+        lines += ["## Reading the latents", *(part.format(codec=codec, rate=rate) for part in reading), ""]
     return "\n".join([*lines, "Latents decode to text: treat these files as you treat the corpus.", ""])
 
 

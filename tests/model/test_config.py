@@ -26,7 +26,7 @@ def test_the_defaults_are_the_papers():
         ({"lora_targets": ""}, "CodecConfig.lora_targets is ''"),
         ({"marker_word": ""}, "CodecConfig.marker_word is ''"),
         ({"latent_gain": "loud"}, "CodecConfig.latent_gain is 'loud'; it must be one of raw, fixed, learned, linear"),
-        ({"quantiser": "int8"}, "CodecConfig.quantiser is 'int8'; it must be nf4-standardised-64"),
+        ({"quantiser": "int8"}, "CodecConfig.quantiser is 'int8'; it must be nf4-standardised-64, or nf4-leading-"),
         ({"pooling": "max"}, "CodecConfig.pooling is 'max'; it must be one of mean-standardised, head"),
         ({"max_embedding_width": 0}, "CodecConfig.max_embedding_width is 0; it must be at least 1"),
     ],

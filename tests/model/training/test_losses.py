@@ -12,7 +12,7 @@ from model.backbone import load_backbone
 from model.config import CodecConfig
 from model.gain import LatentGain, Regression
 from model.memory import Statistics
-from model.straight_through import round_nf4, through_nf4
+from model.straight_through import rounded, through_nf4
 from model.training.head_loss import HeadLoss
 from model.training.losses import (
     Batch,
@@ -197,7 +197,7 @@ def test_rounding_is_what_bitsandbytes_stores(width):
 
     values = torch.randn(5, 3 * width, generator=torch.Generator().manual_seed(0)) * 3
     values[0] = 0.0
-    assert torch.equal(round_nf4(values), nf4.dequantise(*nf4.quantise(values), 3 * width))
+    assert torch.equal(rounded(values), nf4.dequantise(*nf4.quantise(values), 3 * width))
 
 
 def test_plain_loss_is_the_backbones_own():

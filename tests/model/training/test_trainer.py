@@ -12,8 +12,10 @@ import torch
 from model.adapters import adapter_tensors
 from model.backbone import load_backbone
 from model.config import CodecConfig
+from model.training import losses
 from model.training.curriculum import Place, TrainConfig
 from model.training.flop import step_flop
+from model.training.nested import drawn
 from model.training.optimizer import MasterAdamW
 from model.training.sampling import write_sample
 from model.training.trainee import Trainee
@@ -226,6 +228,44 @@ def test_noise_is_drawn_again_by_a_run_that_resumes():
     second.make_optimizer(stage2(3))
     second.optimizer.load(tensors)
     assert [second.step(CHUNKS, place) for place in places[2:]] == [first.step(CHUNKS, place) for place in places[2:]]
+
+
+def test_a_nested_step_reads_as_many_latents_as_are_drawn_and_no_text(monkeypatch):
+    made, read = trainer(nested=True), []
+    prefix = losses.latent_prefix
+
+    def seen(trainee, batch, latents_BsD):
+        found = prefix(trainee, batch, latents_BsD)
+        start = found.lengths_B - 1 - latents_BsD.shape[1]  # the marker and the latents; what is left is the start
+        read.append((latents_BsD.shape[1], set(start.tolist())))
+        return found
+
+    monkeypatch.setattr(losses, "latent_prefix", seen)
+    made.enter(stage2(3), CHUNKS)
+    places = [dataclasses.replace(stage2(3), step=step) for step in range(12)]
+    for place in places:
+        made.step(CHUNKS, place)
+    wanted = [drawn(3, seed=made.config.seed, step=place.step) for place in places]
+    assert read == [(count, {1}) for count in wanted] and set(wanted) == {1, 2, 3}
+
+
+def test_a_nested_look_reads_all_latents_and_is_that_of_another_run():
+    plain, nested = trainer(), trainer(nested=True)
+    for made in (plain, nested):
+        made.enter(stage2(3), CHUNKS)
+    assert nested.look(CHUNKS, stage2(3)) == plain.look(CHUNKS, stage2(3))
+
+
+def test_nested_training_makes_few_latents_say_more_of_the_text():
+    """Sixty steps on four chunks: with one latent of three, the whole text to say."""
+    plain, nested = trainer(trains="both"), trainer(trains="both", nested=True)
+    for made in (plain, nested):
+        made.enter(stage2(3), CHUNKS)
+        for step in range(60):
+            made.step(CHUNKS, dataclasses.replace(stage2(3), step=step))
+        made.trainee.nested = True  # read by one latent alone
+        made.one = made.look(CHUNKS, stage2(1)).loss
+    assert nested.one < 0.9 * plain.one
 
 
 def test_a_loss_that_is_not_a_number_changes_nothing():
