@@ -34,22 +34,22 @@ test-fast: $(READY)
 	$(PYTEST) -m 'not (ray or store or training or backbone)'
 
 # Other projects' own suites, against our bridges to them, in an environment of its own on top of .venv: some bring
-# plugins of pytest, others pin what we pin otherwise. mem0 goes in without its dependencies: it asks for protobuf < 7
-# for a database that is not used here.
+# plugins of pytest, others pin what we pin otherwise. Their versions are pinned, all of them: pip does not find a set
+# that fits by itself. mem0 goes in without its dependencies: it asks for protobuf < 7 for a database that is not used.
 test-peers: $(PEERS)/.ready
 	MEM0_TELEMETRY=False NEXTMEM_PEERS_NODE=$(CURDIR)/$(PEERS)/node_modules/.bin \
 	$(PEERS)/bin/python -m pytest -o asyncio_mode=auto -p no:xdist tests/peers
 
-$(PEERS)/.ready: $(READY)
+$(PEERS)/.ready: $(READY) tests/peers/constraints.txt
 	$(BIN)/python -m venv $(PEERS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	    langchain-tests==1.1.9 langgraph-checkpoint==4.3.2 'haystack-ai>=3.4' langchain langchain-community \
+	    -c tests/peers/constraints.txt langchain-tests langgraph-checkpoint haystack-ai langchain langchain-community \
 	    openai posthog sqlalchemy pytz portalocker
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mem0ai==2.2.1 qdrant-client
-	if command -v npm > /dev/null; \
-	    then npm install --silent --prefix $(PEERS) node@22 @modelcontextprotocol/conformance@0.1.16; \
-	    else echo "npm is missing: MCP's conformance checks are left out"; fi
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/peers/constraints.txt \
+	    --no-deps mem0ai qdrant-client
+	npm install --silent --prefix $(PEERS) node@22 @modelcontextprotocol/conformance@0.1.16 \
+	    || echo "npm brought nothing: MCP's conformance checks are left out"
 	touch $@
 
 lint: $(READY)
