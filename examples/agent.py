@@ -77,7 +77,7 @@ class Tally:
 
 
 class Reader:
-    """The plain backbone: it has a context, as text or as embeddings, and answers greedily."""
+    """A backbone: it has a context, as text or as embeddings, and answers greedily."""
 
     def __init__(self, backbone: Backbone, window: int):
         self.backbone, self.window = backbone, window
@@ -147,8 +147,17 @@ class Endpoint:
 class Agent:
     """Remembers each turn in a bank and, to compare, as text. `steps`: how often it may search for one question."""
 
-    def __init__(self, memory: nextmem.Memory, reader: Reader | Endpoint, *, budget: int, steps: int):
+    def __init__(
+        self,
+        memory: nextmem.Memory,
+        reader: Reader | Endpoint,
+        *,
+        budget: int,
+        steps: int,
+        of_latents: Reader | None = None,
+    ):
         self.memory, self.reader, self.budget, self.steps = memory, reader, budget, steps
+        self.of_latents = of_latents or reader
         self.texts: dict[str, str] = {}
         self.tallies = {way: Tally() for way in WAYS if way != LATENTS or isinstance(reader, Reader)}
 
@@ -163,7 +172,7 @@ class Agent:
         for way, tally in self.tallies.items():
             start = time.perf_counter()
             context, tokens = self._context(way, question)
-            answer = self.reader.answer(context, question)
+            answer = (self.of_latents if way == LATENTS else self.reader).answer(context, question)
             tally.milliseconds.append(1000 * (time.perf_counter() - start))
             tally.tokens.append(count(context) if tokens is None else tokens)
             tally.said.append(answer.said)
@@ -249,13 +258,15 @@ def main(
     """Play every conversation with a memory of its own; print the table. Returns the figures of each way."""
     whole: dict[str, Tally] = {}
     reader: Reader | Endpoint | None = Endpoint(endpoint, model) if endpoint else None
+    of_latents: Reader | None = None
     for conversation in events(data, conversations, questions):
         with (
             tempfile.TemporaryDirectory() as folder,
             nextmem.Memory(nextmem.create(f"{folder}/bank", codec=codec)) as memory,
         ):
             reader = reader or Reader(load_backbone(memory.bank.identity.backbone), window)
-            agent = Agent(memory, reader, budget=budget, steps=steps)
+            of_latents = of_latents or (None if endpoint else Reader(memory.reader(), window))
+            agent = Agent(memory, reader, budget=budget, steps=steps, of_latents=of_latents)
             play(conversation, agent)
         for way, tally in agent.tallies.items():
             kept = whole.setdefault(way, Tally())

@@ -7,7 +7,7 @@ backbone itself, so it is left out rather than multiplied.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,8 +21,8 @@ from model.config import ADAPTERS, CodecConfig
 PLAIN = "plain"  # the backbone itself
 
 
-def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
-    """Wrap the backbone's linear layers in both adapters, in its dtype; B is zero, so nothing changes yet.
+def add_adapters(backbone: Backbone, config: CodecConfig, names: Sequence[str] = ADAPTERS) -> PeftModel:
+    """Wrap the backbone's linear layers in adapters of these names, in its dtype; B is zero: nothing changes yet.
 
     Returns the PeftModel, which shares the backbone's modules: calls through `backbone.body` pass the adapters too. A
     backbone with adapters therefore serves one codec: ValueError where it has some already.
@@ -33,8 +33,8 @@ def add_adapters(backbone: Backbone, config: CodecConfig) -> PeftModel:
     lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # asked by peft
-        wrapped = get_peft_model(backbone.model, lora, adapter_name=ADAPTERS[0], autocast_adapter_dtype=False)
-        for name in ADAPTERS[1:]:
+        wrapped = get_peft_model(backbone.model, lora, adapter_name=names[0], autocast_adapter_dtype=False)
+        for name in names[1:]:
             wrapped.add_adapter(name, lora, autocast_adapter_dtype=False)
     wrapped.requires_grad_(False)
     return wrapped
@@ -58,15 +58,15 @@ class MergedAdapters:
     (docs/benchmarks.md). With `keep_plain` of a third: the backbone's own, for `plain`.
     """
 
-    def __init__(self, wrapped: PeftModel, *, keep_plain: bool = False):
-        self._weights = []
+    def __init__(self, wrapped: PeftModel, names: Sequence[str] = ADAPTERS, *, keep_plain: bool = False):
+        self._weights, self._first = [], names[0]
         for layer in adapter_layers(wrapped):
             own = layer.get_base_layer()
-            weights = {name: _summed(own.weight, layer.get_delta_weight(name)) for name in ADAPTERS}
+            weights = {name: _summed(own.weight, layer.get_delta_weight(name)) for name in names}
             if keep_plain:
                 weights[PLAIN] = own.weight
             self._weights.append((own, weights))
-            own.weight = weights[ADAPTERS[0]]  # now, layer by layer: two copies at most are ever held
+            own.weight = weights[names[0]]  # now, layer by layer: two copies at most are ever held
         wrapped.unload()
 
     def switch(self, name: str) -> None:
@@ -85,25 +85,25 @@ class MergedAdapters:
         try:
             yield
         finally:
-            self.switch(ADAPTERS[0])
+            self.switch(self._first)
 
 
 def _summed(weight: nn.Parameter, delta: torch.Tensor) -> nn.Parameter:
     return nn.Parameter((weight.float() + delta.float()).to(weight.dtype), requires_grad=False)
 
 
-def adapter_tensors(wrapped: PeftModel) -> dict[str, torch.Tensor]:
+def adapter_tensors(wrapped: PeftModel, names: Sequence[str] = ADAPTERS) -> dict[str, torch.Tensor]:
     """All adapter weights by `<adapter>.<layer>`, on the CPU."""
     return {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
-        for name in ADAPTERS
+        for name in names
         for key, tensor in get_peft_model_state_dict(wrapped, adapter_name=name).items()
     }
 
 
-def set_adapter_tensors(wrapped: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
+def set_adapter_tensors(wrapped: PeftModel, tensors: dict[str, torch.Tensor], names: Sequence[str] = ADAPTERS) -> None:
     """The inverse of `adapter_tensors`. Raises ValueError naming what is missing or unknown."""
-    for name in ADAPTERS:
+    for name in names:
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         wanted = set(get_peft_model_state_dict(wrapped, adapter_name=name))
         if set(own) != wanted:

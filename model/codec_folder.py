@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from model.refusal import Missing, Refusal
 
 FORMAT_VERSION = 1
 SETTINGS, TENSORS, TOKENIZER = "codec.json", "codec.safetensors", "tokenizer.json"
+READER, READER_TENSORS = "reader.json", "reader.safetensors"  # where the codec has a reader; model/reader.py
 
 
-def read_settings(folder: str | Path) -> dict:
+def read_settings(folder: str | os.PathLike[str]) -> dict:
     """codec.json, checked. Raises FileNotFoundError for a missing file, ValueError for a torn or foreign one."""
     folder = Path(folder)
     for name in (SETTINGS, TENSORS, TOKENIZER):

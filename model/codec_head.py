@@ -6,6 +6,7 @@ Its settings name the codec without the head (`latents_identity`), so that banks
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -27,7 +28,7 @@ def add_head(codec_folder: str | Path, head: PoolingHead, out: str | Path) -> Pa
     return write_variant(codec_folder, out, tensors, config, **changed)
 
 
-def latents_identity(codec_folder: str | Path) -> str:
+def latents_identity(codec_folder: str | os.PathLike[str]) -> str:
     """The identity of the codec in a folder without its head: codecs that share it make the same latents."""
     return _of_latents(read_settings(codec_folder))
 

@@ -20,6 +20,7 @@ from nextmem.filters import Filter, expression
 from nextmem.forgetting import forget
 from nextmem.hits import Hit, hits_of, require_exact
 from nextmem.latents import Latents, first_of, latents_of
+from nextmem.reading import reader
 from nextmem.upkeep import index, refine, tend, verify
 from nextmem.versions import dedupe, diff, history, merge, migrate, restore
 from pipeline.bank.bank import Bank as Table
@@ -209,6 +210,7 @@ class Bank:
     forget = forget  # nextmem/forgetting.py
     history, diff, restore = history, diff, restore  # nextmem/versions.py
     merge, dedupe, migrate = merge, dedupe, migrate
+    reader = reader  # nextmem/reading.py
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filter: Filter | None = None) -> pa.Table:
         """The live rows, all columns or those named, in memory. At D = 4096 a row is 36 KB: name columns."""

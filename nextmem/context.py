@@ -34,7 +34,7 @@ class Context:
 
     @property
     def embeds(self) -> torch.Tensor:
-        """[N * K, D]: the latents as rows for `inputs_embeds`. Raises TypeError for a context of text."""
+        """[N * K, D]: the latents as rows for `inputs_embeds` of `Memory.reader`. TypeError for a context of text."""
         if self.latents is None:
             raise TypeError("this context is text: ask for as_='latents'")
         return self.latents.as_embeds().flatten(0, 1)

@@ -20,6 +20,7 @@ from nextmem.filters import Filter
 from nextmem.hits import Hit, require_exact
 
 if TYPE_CHECKING:
+    from model.backbone import Backbone
     from pipeline.bank.forget import Forgot
     from pipeline.change.edit import Edited
     from pipeline.change.remember import Remembered
@@ -34,13 +35,22 @@ class ReadOnly(Refusal, PermissionError):  # noqa: N818  (it reads as what it sa
 class Memory:
     """A bank as an agent uses it. A context manager closes the bank; threads may share it, as they may share a bank.
 
-    `bank`: a `Bank`, or where one is. `by`: what searches go by (docs/search.md). A memory that is `read_only` refuses
-    every change.
+    `bank`: a `Bank`, or where one is. `by`: what searches go by (docs/search.md). `reader`: a codec folder whose reader
+    reads the latents; without it, that of the bank's own codec. A memory that is `read_only` refuses every change.
     """
 
-    def __init__(self, bank: Bank | str | os.PathLike[str], *, by: str = "latents", read_only: bool = False):
+    def __init__(
+        self,
+        bank: Bank | str | os.PathLike[str],
+        *,
+        by: str = "latents",
+        reader: str | os.PathLike[str] | None = None,
+        read_only: bool = False,
+    ):
         self.bank = bank if isinstance(bank, Bank) else open(bank)
         self.by, self.read_only = by, read_only
+        self._reader_folder = reader
+        self._reader: Backbone | None = None
         self._history = (-1, 0)  # a version, and the tokens that it holds
 
     def __enter__(self) -> Memory:
@@ -55,7 +65,15 @@ class Memory:
 
     def close(self) -> None:
         """Close the bank."""
+        self._reader = None
         self.bank.close()
+
+    def reader(self) -> Backbone:
+        """The model for a prompt that holds a context's `embeds`: with a reader's adapter where there is one, else the
+        plain backbone. Loaded once."""
+        if self._reader is None:
+            self._reader = self.bank.reader(self._reader_folder)
+        return self._reader
 
     def remember(
         self,
@@ -99,7 +117,8 @@ class Memory:
         """What fits of the chunks that answer best, as exact text or as latents, and what it costs.
 
         `tokens`: positions in the backbone's context, at most. `k`: chunks, at most. As latents each chunk takes K
-        positions, and nothing is recalled. An empty context says that nothing fitted, or that there is nothing.
+        positions, and nothing is recalled; `reader()` is the model that reads them. An empty context says that nothing
+        fitted, or that there is nothing.
         """
         if as_ not in AS:
             raise Refusal(f"a context as {as_!r}: wanted one of {', '.join(AS)}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.cluster.session import set_variables
+from jobs.train.run_folder import system_of
 
 
 def train(
@@ -38,6 +39,7 @@ def train(
     docs/settings.md, by name.
 
     `system="head"` teaches an embedding head instead, on the latents of the banks that `data` names (docs/search.md).
+    `system="reader"` trains a reader of the latents of the codec `init`, which stays as it is (docs/agent.md).
 
     Raises ValueError, FileNotFoundError or OSError for what a person can mend, TypeError for a setting that does not
     exist.
@@ -48,6 +50,13 @@ def train(
         from jobs.train.head import HeadRequest, run_head
 
         return run_head(HeadRequest(os.fspath(run), given, settings), on_progress=on_progress, say=say)
+    if (system or system_of(os.fspath(run))) == "reader":
+        from jobs.train.reader import ReaderRequest, run_reader
+
+        own = None if init is None else os.fspath(init)
+        out = None if export is None else os.fspath(export)
+        asked = ReaderRequest(os.fspath(run), given, own, settings, minutes, change, out)
+        return run_reader(asked, on_progress=on_progress, say=say)
     from jobs.train.train import TrainRequest, run_train
 
     request = TrainRequest(

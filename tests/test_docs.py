@@ -12,6 +12,7 @@ import pytest
 from jobs.settings import EncodeSettings, RefineSettings, TendSettings
 from model.config import CodecConfig
 from model.training.curriculum import TrainConfig
+from model.training.reading_trainer import ReaderConfig
 from model.training.teaching import HeadConfig
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,7 @@ def sections(document):
         ("Of a new codec", (CodecConfig,)),
         ("Of a training run", (TrainConfig,)),
         ("Of a head", (HeadConfig,)),
+        ("Of a reader", (ReaderConfig,)),
     ],
 )
 def test_settings_are_the_keys_that_the_code_takes(heading, configs):

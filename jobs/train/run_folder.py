@@ -159,6 +159,14 @@ class RunFolder:
             raise Refusal(message)
 
 
+def system_of(run: str | Path) -> str | None:
+    """What a run trains, as its config.json says; None where there is none that can be read."""
+    try:
+        return json.loads((Path(run) / "config.json").read_text()).get("system")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def read_rows(path: Path) -> list[dict]:
     """JSON lines; a torn last line is left out."""
     rows = []

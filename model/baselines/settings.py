@@ -28,7 +28,7 @@ DYPRAG = ("dyprag", "dyprag-ours")
 def system_settings(name: str) -> dict[str, object]:
     """Values of TrainConfig and CodecConfig by name. Refusal for a system that is not there."""
     if name not in SYSTEMS:
-        raise Refusal(f"there is no system {name!r} to train; there are head, {', '.join(SYSTEMS)}")
+        raise Refusal(f"there is no system {name!r} to train; there are head, reader, {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
 
 

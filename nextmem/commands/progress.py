@@ -102,20 +102,34 @@ class TrainBar:
             tqdm.write(
                 f"step {row['step']}: loss {row['loss']:.3f}, {found} found first ({taught} by the teacher)", sys.stderr
             )
+        elif row["event"] == "reader":
+            tqdm.write(
+                f"step {row['at_end']}: an answer's token costs {row['memory']:.3f} nats with its memory, "
+                f"{row['foreign']:.3f} with another's; the backbone {row['text']:.3f} with the text, "
+                f"{row['nothing']:.3f} with nothing",
+                sys.stderr,
+            )
+        elif row["event"] == "reader_step":
+            losses = {kind: f"{row[kind]:.3f}" for kind in ("continuation", "answer", "without") if kind in row}
+            self._advance(row, "the reader", **losses)
 
     def _step(self, row: dict) -> None:
-        if self.bar is None:
-            done = row["step"]  # the rate and ETA are of this launch
-            self.bar = tqdm(unit="step", desc="training", file=sys.stderr, mininterval=interval(), initial=done)
-        done = row["step"] + 1
-        self.bar.total = done + row["steps_left"]
-        self.bar.set_description(f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1", refresh=False)
-        self.bar.set_postfix(
+        self._advance(
+            row,
+            f"sub-stage {row['substage']}" if row["stage"] == 2 else "stage 1",
             loss=f"{row['loss']:.3f}",
             held_out=self.held_out,
             tokens_s=f"{row['tokens_per_second']:,.0f}",
             limit=share(row["share_of_limit"]),
             MB=f"{row['memory_mb']:,.0f}",
-            refresh=False,
         )
+
+    def _advance(self, row: dict, what: str, **shown: object) -> None:
+        if self.bar is None:
+            done = row["step"]  # the rate and ETA are of this launch
+            self.bar = tqdm(unit="step", desc="training", file=sys.stderr, mininterval=interval(), initial=done)
+        done = row["step"] + 1
+        self.bar.total = done + row["steps_left"]
+        self.bar.set_description(what, refresh=False)
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update(done - self.bar.n)

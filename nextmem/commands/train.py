@@ -14,7 +14,7 @@ from nextmem.commands.options import as_json_option, pool_option, say
 @click.option("--data", multiple=True, metavar="PASSAGES", help="Files, folders or globs; Parquet, JSONL, JSONL.gz.")
 @click.option("--backbone", help="smollm2-135m (default), a Hugging Face id, or a model folder.")
 @click.option("--stage", "stages", type=click.Choice(["both", "1", "2"]), help="Default: both.")
-@click.option("--system", metavar="NAME", help="In a codec's place: head (on latents of banks), or a baseline.")
+@click.option("--system", metavar="NAME", help="In a codec's place: head, reader, or a baseline.")
 @click.option("--init", metavar="CODEC", help="Codec folder whose adapters to start from.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--gpus", is_flag=True, help="One GPU a worker, waited for.")
@@ -60,7 +60,7 @@ def train(
                 export=export,
                 on_progress=bar,
                 say=say,
-                **typed_settings(pairs, *_configs(system)),
+                **typed_settings(pairs, *_configs(system, run)),
             )
     except KeyboardInterrupt:
         say("\nstopped; `nextmem train` with the same folder goes on from the last checkpoint.")
@@ -71,8 +71,14 @@ def train(
         click.echo(codec if export else os.path.join(run, "codec"))
 
 
-def _configs(system: str | None) -> tuple[object, ...]:
+def _configs(system: str | None, run: str) -> tuple[object, ...]:
     """What --set may change."""
+    from jobs.train.run_folder import system_of
+
+    if (system or system_of(run)) == "reader":
+        from model.training.reading_trainer import ReaderConfig
+
+        return (ReaderConfig(),)
     if system == "head":
         from model.training.teaching import HeadConfig
 

@@ -1,7 +1,8 @@
 """A codec folder on an object store becomes a local one, fetched once into the user's cache.
 
-The copy is named by the hash of codec.json, which holds the hashes of the tensors and of the tokenizer: another codec
-under the same address is another copy. Looking costs one request.
+The copy is named by the hash of codec.json, which holds the hashes of the tensors and of the tokenizer, and of
+reader.json, where the codec has a reader: another codec under the same address is another copy. Looking costs two
+requests.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from model.codec_folder import SETTINGS, TENSORS, TOKENIZER, read_settings
+from model.codec_folder import READER, READER_TENSORS, SETTINGS, TENSORS, TOKENIZER, read_settings
 from model.embedded import cache_folder, making
 from model.refusal import Missing
 from pipeline.storage import storage
@@ -23,21 +24,31 @@ def local_codec(uri: str) -> str:
     uri = storage.absolute(uri)
     if not storage.is_remote(uri):
         return uri
-    settings = _fetched(uri, SETTINGS)
-    folder = cache_folder() / "codecs" / f"fetched-{hashlib.sha256(settings).hexdigest()[:32]}"
+    settings, reader = _fetched(uri, SETTINGS), _reader(uri)
+    folder = cache_folder() / "codecs" / f"fetched-{hashlib.sha256(settings + reader).hexdigest()[:32]}"
     if not folder.is_dir():
         with making(folder):
             if not folder.is_dir():
-                _fetch(uri, settings, folder)
+                _fetch(uri, settings, reader, folder)
     return str(folder.absolute())
 
 
-def _fetch(uri: str, settings: bytes, folder: Path) -> None:
+def _reader(uri: str) -> bytes:
+    """The card of the codec's reader; empty where it has none."""
+    try:
+        return storage.read_bytes(storage.join(uri, READER))
+    except FileNotFoundError:
+        return b""
+
+
+def _fetch(uri: str, settings: bytes, reader: bytes, folder: Path) -> None:
     """Into a temporary folder beside it, checked, then renamed: a folder in the cache is a whole one."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         (temporary / SETTINGS).write_bytes(settings)
-        for name in (TENSORS, TOKENIZER):
+        if reader:
+            (temporary / READER).write_bytes(reader)
+        for name in (TENSORS, TOKENIZER, *([READER_TENSORS] if reader else [])):
             (temporary / name).write_bytes(_fetched(uri, name))
         read_settings(temporary)
         os.chmod(temporary, 0o755)

@@ -37,3 +37,9 @@ def test_a_memory_is_begun_as_it_is_shown(shown, capsys):
     context = shown(block)["context"]
     assert "The ferry leaves pier 3 at 5:40." in context.text and context.tokens <= 200
     assert capsys.readouterr().out.startswith(context.text)
+
+
+def test_latents_are_read_as_it_is_shown(shown):
+    begun, read = blocks("nextmem.create")[0], blocks("memory.reader()")[0]
+    names = shown(begun + read)
+    assert names["prompt"].shape[1] == len(names["context"].embeds) + names["question"].shape[0]

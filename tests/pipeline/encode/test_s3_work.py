@@ -60,7 +60,7 @@ def works(place, object_store, tiny_codec_folder, tmp_path, monkeypatch):
 def test_workers_fetch_the_codec_once_into_the_cache(works, proxy, tiny_codec_folder):
     with proxy.counting() as requests:
         folder = local_codec(works.bank.codec_path)
-    assert {request.path.rsplit("/", 1)[-1].split("?")[0] for request in requests} == {"codec.json"}
+    assert {request.path.rsplit("/", 1)[-1].split("?")[0] for request in requests} == {"codec.json", "reader.json"}
     assert codec_identity(folder, VERIFYING) == codec_identity(tiny_codec_folder, VERIFYING)
 
 

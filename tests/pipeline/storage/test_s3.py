@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from banks import IDENTITY, codecs_of, held, race, receipt, vacuum
 from deltalake.exceptions import CommitFailedError
 from object_store import KEY, SECRET
 
+from model.codec_folder import READER, READER_TENSORS, SETTINGS, TENSORS
+from model.reader import add_reader, has_reader
 from pipeline.bank.bank import Bank
 from pipeline.bank.bring_back import bring_back
 from pipeline.bank.codec_copy import local_codec
@@ -478,3 +482,15 @@ def test_the_secret_is_in_no_file_of_a_bank(bank, place, object_store):
     commit(bank, [receipt(bank, "u1", {"a": 2})])
     names = object_store.names(place)
     assert names and not [name for name in names if SECRET.encode() in object_store.read(f"{place}/{name}")]
+
+
+def test_a_codec_is_fetched_with_the_reader_that_it_has(uri, tmp_path, monkeypatch, tiny_codec_folder):
+    monkeypatch.setenv("NEXTMEM_CACHE", str(tmp_path / "cache"))
+    Folder(uri).put_folder(tiny_codec_folder, "codec")
+    assert not has_reader(bare := local_codec(f"{uri}/codec"))
+    tensors = {"reader.layer": torch.zeros(2)}
+    Folder(uri).put_folder(add_reader(tiny_codec_folder, tensors, tmp_path / "made", card="", reads="latents"), "codec")
+    fetched = local_codec(f"{uri}/codec")
+    assert fetched != bare and has_reader(fetched) and fetched == local_codec(f"{uri}/codec")
+    for name in (SETTINGS, TENSORS, READER, READER_TENSORS):
+        assert Path(fetched, name).read_bytes() == (tmp_path / "made" / name).read_bytes()
