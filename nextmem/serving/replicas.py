@@ -6,8 +6,10 @@ one bank; each stands on the newest version before it answers a batch.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nextmem.extra import need
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 NAME = "nextmem"
+READY, PATIENCE = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60"  # of 5 s: on a busy machine its proxy takes longer
 
 
 def make_app(banks: Sequence[str], *, by: str, read_only: bool, token: str | None, limits: Limits) -> Starlette:
@@ -48,6 +51,25 @@ def deployment(
     return deployed.bind()
 
 
+@contextmanager
+def served(made: Any, *, host: str, port: int, say: Callable[[str], object] = lambda line: None) -> Iterator[None]:
+    """The deployment, for as long as the block runs, on the Ray that is joined or on one started for it."""
+    from ray import serve
+
+    from jobs.cluster.session import Session
+
+    os.environ.setdefault(READY, PATIENCE)
+
+    with Session(say=say) as session:
+        session.start()
+        serve.start(http_options={"host": host, "port": port})
+        try:
+            serve.run(made, name=NAME)
+            yield
+        finally:
+            serve.shutdown()
+
+
 def run_replicas(
     banks: Sequence[str],
     replicas: int,
@@ -62,19 +84,11 @@ def run_replicas(
     say: Callable[[str], object],
 ) -> None:
     """Serve until the process is told to stop; then the replicas answer what they have, and end."""
+    from jobs.cluster.session import set_variables
+
+    set_variables()  # before Ray is imported
     need("serve", "ray.serve")
-    from ray import serve
-
-    from jobs.cluster.session import Session, set_variables
-
-    set_variables()
     made = deployment(banks, replicas, gpus=gpus, limits=limits, token=token, by=by, read_only=read_only)
-    with Session(say=say) as session:
-        session.start()
-        serve.start(http_options={"host": host, "port": port})
-        try:
-            serve.run(made, name=NAME)
-            say(f"serving with {replicas} replicas on http://{host}:{port} (Ctrl-C ends it)")
-            threading.Event().wait()
-        finally:
-            serve.shutdown()
+    with served(made, host=host, port=port, say=say):
+        say(f"serving with {replicas} replicas on http://{host}:{port} (Ctrl-C ends it)")
+        threading.Event().wait()

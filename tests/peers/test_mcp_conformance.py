@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,8 @@ def url(articles):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_server_passes(url, scenario, tmp_path):
     tools = os.environ["NEXTMEM_PEERS_NODE"]
+    if not Path(tools, "conformance").exists():
+        pytest.skip("npm brought no conformance checks: npm install, as the Makefile has it, brings them")
     command = [f"{tools}/node", f"{tools}/conformance", "server", "--url", url, "--scenario", scenario]
     command += ["-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
