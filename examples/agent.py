@@ -16,45 +16,24 @@ LoCoMo or LongMemEval give.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pyarrow.parquet as pq
 import requests
 import torch
 
 import nextmem
+from examples.conversations import Question, Turn, conversations_of
 from model.backbone import Backbone, load_backbone
 from nextmem.context import joined
 
-CONVERSATION = Path(__file__).with_name("conversation.jsonl")
 PROMPT = "{context}\n\nQuestion: {question}\nAnswer in a few words.\nAnswer:"
 FULL, TEXT, RECALLED, LATENTS = WAYS = ("full history", "text memory", "recalled text", "latents")
 LONGEST = 24  # tokens of an answer
 KEY = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Something that was said."""
-
-    id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Asked after all turns before it."""
-
-    text: str
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,30 +181,6 @@ class Agent:
         return found
 
 
-def events(data: str | None, conversations: int, questions: int) -> Iterator[list[Turn | Question]]:
-    """So many conversations, each as its turns and so many questions in order."""
-    if data is None:
-        lines = [json.loads(line) for line in CONVERSATION.read_text(encoding="utf-8").splitlines()]
-        yield [
-            Turn(f"turn-{place:03}", line["turn"]) if "turn" in line else Question(line["question"], line["answer"])
-            for place, line in enumerate(lines)
-        ]
-        return
-    passages = pq.read_table(f"{data}/corpus.parquet").to_pylist()
-    asked = [row for row in pq.read_table(f"{data}/queries.parquet").to_pylist() if row["answers"]]
-    gold = {row["query_id"]: row["passage_id"] for row in pq.read_table(f"{data}/qrels.parquet").to_pylist()}
-    group_of = {row["id"]: row["group"] for row in passages}
-    random.Random(0).shuffle(asked)
-    by_group: dict[str, list[Question]] = {}
-    groups = set(group_of.values())
-    for row in asked:
-        where = row["group"] if row["group"] in groups else group_of[gold[row["id"]]]
-        by_group.setdefault(where, []).append(Question(row["question"], row["answers"][0]))
-    for group in list(by_group)[:conversations]:
-        turns = [Turn(row["id"], row["text"]) for row in passages if row["group"] == group]
-        yield [*turns, *by_group[group][:questions]]
-
-
 def play(conversation: list[Turn | Question], agent: Agent) -> None:
     """Everything in its order."""
     for event in conversation:
@@ -243,11 +198,41 @@ def require_what_holds(tallies: dict[str, Tally]) -> None:
             assert all(4 * few <= all_ for few, all_ in zip(tallies[way].tokens, tallies[FULL].tokens, strict=True))
 
 
+class Readers:
+    """Who reads texts, and who reads latents: loaded for the first memory, and kept for those after it."""
+
+    def __init__(self, window: int, of_texts: Endpoint | None = None):
+        self.window, self.of_texts = window, of_texts
+        self.of_latents: Reader | None = None
+
+    def agent(self, memory: nextmem.Memory, *, budget: int, steps: int) -> Agent:
+        """An agent with this memory."""
+        if self.of_latents is None and not isinstance(self.of_texts, Endpoint):
+            self.of_texts = Reader(load_backbone(memory.bank.identity.backbone), self.window)
+            self.of_latents = Reader(memory.reader(), self.window)
+        return Agent(memory, self.of_texts, budget=budget, steps=steps, of_latents=self.of_latents)
+
+
+def play_one(
+    conversation: list[Turn | Question], readers: Readers, *, budget: int, steps: int, codec: str | None
+) -> dict[str, Tally]:
+    """A conversation with a memory of its own: the figures of each way, which hold what they must."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        nextmem.Memory(nextmem.create(f"{folder}/bank", codec=codec)) as memory,
+    ):
+        agent = readers.agent(memory, budget=budget, steps=steps)
+        play(conversation, agent)
+    require_what_holds(agent.tallies)
+    return agent.tallies
+
+
 def main(
     data: str | None = None,
     *,
     conversations: int = 1,
     questions: int = 20,
+    turns: int | None = None,
     budget: int = 256,
     steps: int = 1,
     window: int = 4096,
@@ -257,22 +242,12 @@ def main(
 ) -> dict[str, Tally]:
     """Play every conversation with a memory of its own; print the table. Returns the figures of each way."""
     whole: dict[str, Tally] = {}
-    reader: Reader | Endpoint | None = Endpoint(endpoint, model) if endpoint else None
-    of_latents: Reader | None = None
-    for conversation in events(data, conversations, questions):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            nextmem.Memory(nextmem.create(f"{folder}/bank", codec=codec)) as memory,
-        ):
-            reader = reader or Reader(load_backbone(memory.bank.identity.backbone), window)
-            of_latents = of_latents or (None if endpoint else Reader(memory.reader(), window))
-            agent = Agent(memory, reader, budget=budget, steps=steps, of_latents=of_latents)
-            play(conversation, agent)
-        for way, tally in agent.tallies.items():
+    readers = Readers(window, Endpoint(endpoint, model) if endpoint else None)
+    for conversation in conversations_of(data, conversations, questions, turns):
+        for way, tally in play_one(conversation, readers, budget=budget, steps=steps, codec=codec).items():
             kept = whole.setdefault(way, Tally())
             for name in Tally.__slots__:
                 getattr(kept, name).extend(getattr(tally, name))
-    require_what_holds(whole)
     print(f"{'':<14} {'nats':>6} {'right':>8} {'ms':>7} {'tokens':>7}")
     for way, tally in whole.items():
         nats = f"{statistics.mean(tally.nats):.3f}" if tally.nats else "-"
@@ -287,6 +262,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", help="a folder with corpus.parquet and queries.parquet")
     parser.add_argument("--conversations", type=int, default=1, help="of --data, drawn with a fixed seed")
     parser.add_argument("--questions", type=int, default=20, help="of each of them, at most")
+    parser.add_argument("--turns", type=int, help="of each that are heard, at most; default: all")
     parser.add_argument("--budget", type=int, default=256, help="tokens of context, at most")
     parser.add_argument("--steps", type=int, default=1, help="searches a question")
     parser.add_argument("--window", type=int, default=4096, help="tokens of the full history that are read: the last")

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import nextmem
+from benchmarks import agent_loop
 from examples import agent, prompt_embeds
 from examples.agent import FULL, RECALLED, TEXT
 from examples.agent import LATENTS as BY_LATENTS
+from examples.conversations import conversations_of
 from model.backbone import load_backbone
 
 LATENTS, WIDTH = 3, 64  # of the tiny codec
@@ -51,23 +53,57 @@ def test_a_second_search_knows_what_the_first_has_read(tiny_codec_folder, tmp_pa
     assert first == "How was the 3rd day?" and second.startswith(first) and "day was a long one" in second
 
 
-def test_conversations_of_a_folder_are_played_one_by_one(tmp_path, tiny_codec_folder):
+def folder_of(path, groups, answering):
+    """Eight passages and a question a group, as LoCoMo, LongMemEval and HotpotQA have them."""
+    path.mkdir(exist_ok=True)
     passages = [
-        {
-            "id": f"{group}-{place}",
-            "text": f"On day {place} {group} saw {place} herons by the old mill.",
-            "group": group,
-        }
-        for group in ("ada", "ben")
-        for place in range(8)
+        {"id": f"{name}-{day}", "text": f"On day {day} {name} saw {day} herons by the old mill.", "group": group}
+        for name, group in groups.items()
+        for day in range(8)
     ]
-    queries = [{"id": f"q-{group}", "question": f"What did {group} see?", "answers": ["herons"], "group": group}
-               for group in ("ada", "ben")]  # fmt: skip
-    qrels = [{"query_id": f"q-{group}", "passage_id": f"{group}-0", "score": 1} for group in ("ada", "ben")]
+    queries = [{"id": f"q-{name}", "question": f"What did {name} see?", "answers": ["herons"], "group": group}
+               for name, group in groups.items()]  # fmt: skip
+    qrels = [{"query_id": f"q-{name}", "passage_id": passage, "score": 1}
+             for name in groups for passage in answering(name)]  # fmt: skip
     for name, rows in (("corpus", passages), ("queries", queries), ("qrels", qrels)):
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
-    found = agent.main(str(tmp_path), conversations=2, codec=str(tiny_codec_folder), budget=64)
+        pq.write_table(pa.Table.from_pylist(rows), path / f"{name}.parquet")
+    return str(path)
+
+
+def test_conversations_of_a_folder_are_played_one_by_one(tmp_path, tiny_codec_folder):
+    data = folder_of(tmp_path, {"ada": "conv-4", "ben": "conv-43"}, lambda name: [f"{name}-0"])
+    found = agent.main(data, conversations=2, codec=str(tiny_codec_folder), budget=64)
     assert len(found[TEXT].said) == 2
+    for played in conversations_of(data, 2, 5):
+        (question,) = [event for event in played if isinstance(event, agent.Question)]
+        turns = [event for event in played if isinstance(event, agent.Turn)]
+        assert len(turns) == 8 and all(turn.id.partition("-")[0] in question.text for turn in turns)
+
+
+def test_of_passages_that_are_no_conversations_those_that_answer_are_heard_and_some_others(tmp_path):
+    data = folder_of(tmp_path, {"ada": "", "ben": "", "cleo": ""}, lambda name: [f"{name}-2", f"{name}-5"])
+    (first, second) = conversations_of(data, 9, 2, turns=6)
+    for played, questions in ((first, 2), (second, 1)):
+        asked = [event.text.split()[2] for event in played if isinstance(event, agent.Question)]
+        heard = [event.id for event in played if isinstance(event, agent.Turn)]
+        assert len(asked) == questions and len(heard) == 6 == len(set(heard))
+        assert {f"{name}-{day}" for name in asked for day in (2, 5)} <= set(heard)
+
+
+def test_the_benchmark_over_the_loop_goes_on_where_it_was(tmp_path, tiny_codec_folder, monkeypatch, capsys):
+    data = folder_of(tmp_path / "birds", {"ada": "a", "ben": "b"}, lambda name: [f"{name}-0"])
+    out = tmp_path / "loop.jsonl"
+    words = ["agent_loop", data, "--out", str(out), "--codec", str(tiny_codec_folder), "--budget", "64"]
+    monkeypatch.setattr("sys.argv", words)
+    agent_loop.main()
+    first, lines = capsys.readouterr().out, out.read_text().splitlines(keepends=True)
+    out.write_text(lines[0] + lines[1][:40])  # killed while it wrote
+    agent_loop.main()
+    again = capsys.readouterr().out
+    assert "birds, recalled text: nats a token" in first
+    held = [line for line in first.splitlines() if "ms" not in line and "load" not in line]
+    assert held == [line for line in again.splitlines() if "ms" not in line and "load" not in line]
+    assert out.read_text().startswith(lines[0]) and len(agent_loop.played(out)) == 2
 
 
 class Completions(BaseHTTPRequestHandler):
