@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.cluster.session import set_variables
 from jobs.train.run_folder import system_of
+from model.refusal import Refusal
 
 
 def train(
@@ -53,6 +54,7 @@ def train(
     if (system or system_of(os.fspath(run))) == "reader":
         from jobs.train.reader import ReaderRequest, run_reader
 
+        _require_alone(backbone=backbone, stages=stages, pool=pool, workers=None if workers == 1 else workers)
         own = None if init is None else os.fspath(init)
         out = None if export is None else os.fspath(export)
         asked = ReaderRequest(os.fspath(run), given, own, settings, minutes, change, out)
@@ -76,3 +78,10 @@ def train(
         system=system,
     )
     return run_train(request, on_progress=on_progress, say=say)
+
+
+def _require_alone(**given: object) -> None:
+    """A reader trains in one process, on the backbone of its codec."""
+    odd = [name for name, value in given.items() if value is not None]
+    if odd:
+        raise Refusal(f"a reader trains in one process, on its codec's backbone: leave out {', '.join(odd)}")

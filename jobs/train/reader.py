@@ -1,6 +1,6 @@
 """`nextmem train --system reader`: train a reader on a codec's latents, and write the codec that has it.
 
-RUN/config.json  RUN/passages.jsonl  RUN/metrics.jsonl  RUN/checkpoints/  RUN/codec/
+RUN/config.json  RUN/data/passages.jsonl  RUN/metrics.jsonl  RUN/checkpoints/  RUN/codec/
 The codec is frozen; RUN/codec is its folder with the reader's files beside. The same command goes on where it stopped.
 """
 
@@ -36,6 +36,7 @@ from pipeline.corpus.passages import Found, passage_files, read_passages
 
 MAY_CHANGE = ("steps", "learning_rate", "warmup_steps", "eval_every", "checkpoint_minutes", "micro_batch", "clip")
 KEPT = 2  # checkpoints
+PASSAGES = "passages.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _held(run: RunFolder) -> _Asked | None:
 
 def _prepare(run: RunFolder, asked: _Asked, say: Callable[[str], object]) -> None:
     """Draw the passages, once a run; write down what was asked for."""
-    chosen = run.path / "passages.jsonl"
+    chosen = run.data / PASSAGES
     if not chosen.exists():
         found, config = Found(), asked.reader
         texts = read_passages(passage_files(asked.data), config.text_column, found)
@@ -142,6 +143,7 @@ def _prepare(run: RunFolder, asked: _Asked, say: Callable[[str], object]) -> Non
                 f"{len(passages)} passages in {', '.join(asked.data)}, of which {config.held_out} are to be held out: "
                 "give more, or --set held_out=N"
             )
+        run.data.mkdir(exist_ok=True)
         write_chosen(passages, chosen)
         say(f"{found.passages:,} passages read, {len(passages):,} drawn")
     replace_file(run.config, json.dumps(asked.as_dict(), indent=2) + "\n")
@@ -161,7 +163,7 @@ class _Run:
         start = _start(asked.codec) if config.reads == LATENTS else None
         self.trainer = ReaderTrainer(Reader(codec, backbone, reads=config.reads, start=start, seed=config.seed), config)
         self.exercises = Exercises(
-            read_chosen(run.path / "passages.jsonl"),
+            read_chosen(run.data / PASSAGES),
             backbone.tokenizer,
             chunk_tokens=codec.config.chunk_tokens,
             held_out=config.held_out,

@@ -74,7 +74,8 @@ class Looked:
     @property
     def gap_closed(self) -> float:
         """How much of what the text is worth the reader gets: 0 as nothing, 1 as the backbone on the text."""
-        return (self.nothing - self.memory) / (self.nothing - self.text)
+        gap = self.nothing - self.text
+        return (self.nothing - self.memory) / gap if gap else 0.0
 
 
 class ReaderTrainer:

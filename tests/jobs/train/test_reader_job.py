@@ -113,6 +113,9 @@ def test_the_command_goes_on_by_the_folder_alone_and_refuses_what_does_not_fit(
 ):
     run, sets = tmp_path / "run", [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
     assert "name passages with --data" in refused("train", run, "--system", "reader")
+    assert "leave out workers" in refused("train", run, "--system", "reader", "--data", data, "--workers", 2)
+    few = refused("train", run, "--system", "reader", "--data", data, "--init", tiny_codec_folder)
+    assert "12 passages in" in few and "of which 128 are to be held out" in few
     assert not run.exists()
     start = ("train", run, "--system", "reader", "--data", data, "--init", tiny_codec_folder, *sets)
     assert nextmem(*start, "--minutes", 0).code == 0
