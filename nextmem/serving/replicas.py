@@ -6,7 +6,6 @@ one bank; each stands on the newest version before it answers a batch.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 NAME = "nextmem"
-READY, PATIENCE = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60"  # of 5 s: on a busy machine its proxy takes longer
 
 
 def make_app(banks: Sequence[str], *, by: str, read_only: bool, token: str | None, limits: Limits) -> Starlette:
@@ -57,8 +55,6 @@ def served(made: Any, *, host: str, port: int, say: Callable[[str], object] = la
     from ray import serve
 
     from jobs.cluster.session import Session
-
-    os.environ.setdefault(READY, PATIENCE)
 
     with Session(say=say) as session:
         session.start()
