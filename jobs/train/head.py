@@ -65,15 +65,17 @@ def run_head(
         say(f"{run} is taught to its end; its codec is {codec_folder}. Name a new folder to teach another.")
         return codec_folder
     banks = _banks([path for path in request.data if not is_file_of_texts(path)])
-    rows = _passages(banks)
+    rows = _passages(banks).slice(0, config.passages)
     own = local_codec(banks[0].codec_path)
     codec = load_codec(own, verifying=verify_config(banks[0].identity), device="cpu")
     run.mkdir(parents=True, exist_ok=True)
     known, limit = set(rows[TEXT].to_pylist()), codec.config.chunk_tokens
     files = [path for path in request.data if is_file_of_texts(path)]
     further = further_texts(files, codec.tokenizer, limit, without=known, most=config.further_texts)
-    lesson = _lesson(rows, further, codec, config.seed, run, say)
-    asked = {"system": "head", "data": list(request.data), "codec": codec.identity, "head": config.as_dict()}
+    lesson, identity = _lesson(rows, further, codec, config.seed, run, say), codec.identity
+    del codec  # the lesson keeps its token embeddings alone
+    rows = rows.select([LICENCE])
+    asked = {"system": "head", "data": list(request.data), "codec": identity, "head": config.as_dict()}
     replace_file(run / "config.json", json.dumps(asked, indent=2) + "\n")
     (run / "metrics.jsonl").unlink(missing_ok=True)
     metrics = Metrics(run / "metrics.jsonl", on_progress or (lambda row: None))
@@ -82,7 +84,7 @@ def run_head(
     finally:
         metrics.close()
     add_head(own, head, codec_folder, latents_weight=config.latents_weight)
-    (codec_folder / "HEAD.md").write_text(card(rows, further, lesson, config, looked, codec.identity))
+    (codec_folder / "HEAD.md").write_text(card(rows, further, lesson, config, looked, identity))
     return codec_folder
 
 

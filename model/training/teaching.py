@@ -30,21 +30,23 @@ AT_ONCE = 512  # texts that a closed form takes together
 class HeadConfig:
     """How a head is taught. Changed only by `dataclasses.replace`."""
 
-    steps: int = 600
+    steps: int = 600  # behind the closed form; 0: that alone
     batch_size: int = 192  # pairs, each of another passage; and as many queries without one
     learning_rate: float = 3e-4  # falls to nothing over the steps, after a tenth of warm-up
     temperature: float = 0.05
     contrast: float = 0.1  # weight of InfoNCE beside the two regressions
     dropped: float = 0.1  # share of a passage's values, and of a query's tokens, that a step leaves out
     held_out: float = 0.05  # of the passages
+    passages: int | None = None  # at most, the first of the banks' rows; None: all
     further_texts: int = 20_000  # at most, of files that --data names: their queries teach the queries' side alone
     latents_weight: float | None = None  # in a search by both; None: what heads have (model/config.py)
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("batch_size", 1), ("further_texts", 0)):
-            if getattr(self, name) < least:
-                raise Refusal(f"HeadConfig.{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, least in (("steps", 0), ("batch_size", 1), ("further_texts", 0), ("passages", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise Refusal(f"HeadConfig.{name} is {value}; it must be at least {least}")
         if not (0 < self.held_out < 1 and 0 <= self.dropped < 1 and self.temperature > 0):
             raise Refusal("HeadConfig: held_out is above 0 and below 1, dropped below 1, temperature above 0")
 
