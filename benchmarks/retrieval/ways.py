@@ -28,7 +28,7 @@ from pipeline.schema import CODES, SCALES, TEXT
 DEPTH = 100  # chunks that a side brings, as a search by both has it
 AT_ONCE = 32  # queries, or chunks, together
 PREFIX = 8  # latents, of the form that takes fewer
-WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 DAMPING = 60  # of reciprocal rank fusion
 Found = list[list[Hit]]  # of each query, best first
 

@@ -221,4 +221,4 @@ def _one_each(queries_of: list[np.ndarray], chosen: np.ndarray, random: np.rando
 
 def _rate(step: int, steps: int) -> float:
     warm = max(1, steps // 10)
-    return min(1.0, (step + 1) / warm) * (1 - step / steps)
+    return min(1.0, (step + 1) / warm) * (1 - step / max(1, steps))
