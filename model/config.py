@@ -18,7 +18,7 @@ GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
 LATENTS = ("autoregressive", "parallel")
 POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
-LATENTS_WEIGHTS = {MEAN: 0.1, HEAD: 0.3}  # in a search by both; chosen by measurement (docs/search.md)
+LATENTS_WEIGHTS = {MEAN: 0.1, HEAD: 0.2}  # in a search by both; chosen by measurement (docs/search.md)
 RANKING = ("latents_weight",)  # fields that say how to search, not what a latent means
 ADAPTERS = ("decoder", "encoder")
 
