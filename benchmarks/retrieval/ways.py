@@ -16,7 +16,6 @@ import torch
 from benchmarks.retrieval.rivals import BEST
 from benchmarks.retrieval.sets import Asked, Run
 from jobs.train.head import standardised
-from model import nf4
 from model.codec import Codec
 from model.config import MEAN
 from pipeline.bank.bank import Bank
@@ -115,7 +114,7 @@ def encoded(codec: Codec, texts: list[str]) -> torch.Tensor:
     for first in range(0, len(texts), AT_ONCE):
         ids = [codec.tokenizer.encode(text)[:limit] for text in texts[first : first + AT_ONCE]]
         latents_BKD = codec.encode(*codec.pad(ids))
-        found.append(nf4.standardise(latents_BKD, codec.statistics.mean_D, codec.statistics.deviation_D))
+        found.append(codec.quantiser.standardise(latents_BKD))
     return torch.cat(found)
 
 
