@@ -17,13 +17,19 @@ from model.config import HEAD, CodecConfig
 from model.head import PREFIX, PoolingHead
 
 
-def add_head(codec_folder: str | Path, head: PoolingHead, out: str | Path) -> Path:
-    """Write the codec with this head, in place of one that it has, to a new folder. Raises Taken, and ValueError."""
+def add_head(
+    codec_folder: str | Path, head: PoolingHead, out: str | Path, *, latents_weight: float | None = None
+) -> Path:
+    """Write the codec with this head, in place of one that it has, to a new folder. Raises Taken, and ValueError.
+
+    `latents_weight`: the latents' share in a search by both, where this head deserves another than heads do.
+    """
     settings = read_settings(codec_folder)
     tensors = load_file(Path(codec_folder, TENSORS))
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     tensors |= head.tensors()
-    config = dataclasses.replace(CodecConfig.from_dict(settings["config"]), pooling=HEAD)
+    config = CodecConfig.from_dict(settings["config"])
+    config = dataclasses.replace(config, pooling=HEAD, latents_weight=latents_weight)
     changed = {"latents_identity": _of_latents(settings), "embedding_width": head.embedding_width}
     return write_variant(codec_folder, out, tensors, config, **changed)
 

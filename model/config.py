@@ -18,6 +18,8 @@ GAINS = ("raw", "fixed", "learned", "linear")
 STARTS = ("end-of-text", "none")
 LATENTS = ("autoregressive", "parallel")
 POOLINGS = MEAN, HEAD = ("mean-standardised", "head")  # how latents become an embedding; model/head.py
+LATENTS_WEIGHTS = {MEAN: 0.1, HEAD: 0.2}  # in a search by both; chosen by measurement (docs/search.md)
+RANKING = ("latents_weight",)  # fields that say how to search, not what a latent means
 ADAPTERS = ("decoder", "encoder")
 
 
@@ -36,6 +38,7 @@ class CodecConfig:
     marker_word: str = "repeat"  # its frozen embedding is the base of the start-of-decode marker
     quantiser: str = STANDARDISED  # or nf4-leading-R: R directions of each latent (model/leading.py)
     pooling: str = POOLINGS[0]
+    latents_weight: float | None = None  # their share in a search by latents and words; None: as its pooling has it
     max_embedding_width: int = 1024  # wider backbones are projected, so that every vector store can index a row
     load_in_4bit: bool = False  # backbone weights through bitsandbytes
 
@@ -51,6 +54,7 @@ class CodecConfig:
         _require_one_of(STARTS, self, "decoder_start")
         _require(is_quantiser(self.quantiser), self, "quantiser", f"{STANDARDISED}, or {LEADING} and a multiple of 64")
         _require_one_of(POOLINGS, self, "pooling")
+        _require(self.latents_weight is None or 0 <= self.latents_weight <= 1, self, "latents_weight", "0 to 1")
         _require(self.max_embedding_width >= 1, self, "max_embedding_width", "at least 1")
 
     def as_dict(self) -> dict:
@@ -58,7 +62,12 @@ class CodecConfig:
 
     def meaning(self) -> dict:
         """What a codec's hash covers. A field younger than the first codecs is left out at its default: theirs stay."""
-        return {name: value for name, value in self.as_dict().items() if (name, value) != ("latents", LATENTS[0])}
+        known = {name: value for name, value in self.as_dict().items() if name not in RANKING}
+        return {name: value for name, value in known.items() if (name, value) != ("latents", LATENTS[0])}
+
+    def searching_weight(self) -> float:
+        """The latents' share in a search by both, 0 to 1."""
+        return LATENTS_WEIGHTS[self.pooling] if self.latents_weight is None else self.latents_weight
 
     @classmethod
     def from_dict(cls, values: dict) -> CodecConfig:

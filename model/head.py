@@ -36,6 +36,19 @@ class AttentionPool(nn.Module):
         pooled_BE = (shares_BLH[..., None] * values_BLHe).sum(dim=1).flatten(1)
         return normalize(pooled_BE + self.mix(gelu(pooled_BE)), dim=-1)
 
+    def average(self, items_BLD: torch.Tensor, kinds_BL: torch.Tensor, present_BL: torch.Tensor) -> torch.Tensor:
+        """[B, D]: the items' mean by what their kinds are worth, whatever they hold."""
+        shares_BL = self.worth[kinds_BL].masked_fill(~present_BL, -torch.inf).softmax(dim=1)
+        return (shares_BL[..., None] * items_BLD).sum(dim=1)
+
+    @torch.no_grad()
+    def begin(self, weight_DE: torch.Tensor, bias_E: torch.Tensor) -> None:
+        """Be a linear map of `average`, from which learning goes on."""
+        self.value.weight.copy_(weight_DE.T)
+        self.value.bias.copy_(bias_E)
+        for part in (self.look.weight, self.mix.weight, self.mix.bias):
+            part.zero_()
+
 
 class MeanPooling:
     """What a codec without a head embeds by: the mean of the latents, projected where the backbone is wide."""
@@ -65,18 +78,31 @@ class PoolingHead(nn.Module):
 
     def embed_latents(self, standardised_BKD: torch.Tensor) -> torch.Tensor:
         """float32 [B, E] of standardised latents; of the first few, where there are fewer than K."""
-        batch, latents, _ = standardised_BKD.shape
-        kinds_BK = torch.arange(latents, device=standardised_BKD.device).expand(batch, -1)
-        return self.passages(standardised_BKD.float(), kinds_BK, torch.ones_like(kinds_BK, dtype=torch.bool))
+        return self.passages(*latent_items(standardised_BKD))
 
     def embed_tokens(self, embeds_BLD: torch.Tensor, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """float32 [B, E] of right-padded token ids and the backbone's embeddings of them."""
-        present_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device) < lengths_B[:, None]
-        return self.queries(layer_norm(embeds_BLD.float(), embeds_BLD.shape[-1:]), ids_BL, present_BL)
+        return self.queries(*token_items(embeds_BLD, ids_BL, lengths_B))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """By name, as a codec folder holds them: bfloat16, which the head is rounded to before it is used."""
         return {PREFIX + name: tensor.detach().bfloat16().cpu() for name, tensor in self.state_dict().items()}
+
+
+Items = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # [B, L, D], their kinds [B, L], which are present [B, L]
+
+
+def latent_items(standardised_BKD: torch.Tensor) -> Items:
+    """What the passages' side pools: latents, each of the kind of its place."""
+    batch, latents, _ = standardised_BKD.shape
+    kinds_BK = torch.arange(latents, device=standardised_BKD.device).expand(batch, -1)
+    return standardised_BKD.float(), kinds_BK, torch.ones_like(kinds_BK, dtype=torch.bool)
+
+
+def token_items(embeds_BLD: torch.Tensor, ids_BL: torch.Tensor, lengths_B: torch.Tensor) -> Items:
+    """What the queries' side pools: the backbone's embeddings, each of the kind of its token."""
+    present_BL = torch.arange(ids_BL.shape[1], device=ids_BL.device) < lengths_B[:, None]
+    return layer_norm(embeds_BLD.float(), embeds_BLD.shape[-1:]), ids_BL, present_BL
 
 
 def head_of(tensors: Mapping[str, torch.Tensor]) -> PoolingHead | None:

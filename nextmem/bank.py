@@ -117,17 +117,18 @@ class Bank:
         k: int = 5,
         *,
         by: str = "latents",
+        weight: float | None = None,
         filter: Filter | None = None,
         embedding: np.ndarray | None = None,
         say: Callable[[str], object] = lambda line: None,
     ) -> list[Hit]:
         """The k best chunks, best first; fewer where fewer are found.
 
-        `by` is latents (cosine of embeddings), words (BM25, for a bank with words or texts) or both (their places
-        fused). `filter` keeps to rows it is true of: a text such as "year >= 2020 and lang in (en, de)", a dict of
-        column to value or list of values, or a pyarrow expression. `embedding`: the query's [E], where it is known
-        already. `say` gets a line on what limits the search. Raises ValueError for an empty query, or a filter that
-        does not parse or fit the columns.
+        `by` is latents (cosine of embeddings), words (BM25, for a bank with words or texts) or both; `weight` is then
+        the latents' share, 0 to 1, and None what the codec says. `filter` keeps to rows it is true of: a text such as
+        "year >= 2020 and lang in (en, de)", a dict of column to value or list of values, or a pyarrow expression.
+        `embedding`: the query's [E], where it is known already. `say` gets a line on what limits the search. Raises
+        ValueError for an empty query, or a filter that does not parse or fit the columns.
         """
         from pipeline.bank.find import find
 
@@ -136,7 +137,8 @@ class Bank:
         table = self._open()
         rows = expression(filter, table.schema)
         embed = self._embedding if embedding is None else lambda _: embedding
-        return hits_of(self, find(table, query, k, by=by, embed=embed, filter=rows, say=say))
+        share = self._latents_weight if weight is None else lambda: weight
+        return hits_of(self, find(table, query, k, by=by, embed=embed, weight=share, filter=rows, say=say))
 
     def recall(self, *, chunk_id: str | None = None, doc_id: str | None = None) -> str:
         """The exact text of one chunk, or of one whole document.
@@ -255,6 +257,9 @@ class Bank:
 
         with self._lock:
             return embed_query(self._loaded(), query)
+
+    def _latents_weight(self) -> float:
+        return self._loaded().config.searching_weight()
 
     def _loaded(self) -> ModelCodec:
         with self._lock:

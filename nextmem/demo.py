@@ -48,7 +48,7 @@ def make(settings: Sequence[str]) -> None:
         "Ray starts, and an encoder on each core loads the backbone: for so few chunks that is half of the time.\n"
         "Small work units give every core some of them."
     )
-    run("encode", CORPUS, BANK, "--columns", "title,topic", "--set", "unit_chunks=12", *settings)
+    run("encode", CORPUS, BANK, "--keep-words", "--columns", "title,topic", "--set", "unit_chunks=12", *settings)
     say("What the bank holds.")
     run("info", BANK)
 
@@ -59,8 +59,13 @@ def find() -> str:
         "Search: the chunks nearest to a query, best first: cosine, chunk id, article, and which of its characters.\n"
         "Pooled latents are compared, no embedding model: expect the right article among the first few."
     )
-    found = [run("search", BANK, query, "-k", "3") for query in QUERIES]
-    return found[-1].split()[1]
+    for query in QUERIES:
+        run("search", BANK, query, "-k", "3")
+    say(
+        "The same question by latents and words together, and why: --keep-words has kept each chunk's words, hashed.\n"
+        "Words find what is named, latents what is meant; where a bank has words, this is how to ask it a question."
+    )
+    return run("search", BANK, QUERIES[-1], "-k", "3", "--by", "both", "--explain").split()[1]
 
 
 def read(chunk: str) -> None:

@@ -24,7 +24,7 @@ class Hit:
     source: str
     char_start: int  # code points, half open
     char_end: int
-    score: float  # cosine, -1 to 1; by words BM25; by both the sum of 1 / (60 + place)
+    score: float  # cosine, -1 to 1; by words BM25; by both the sum of what either gave, 0 to 1
     by_latents: Rank | None  # the chunk's place and cosine; None where it was not looked for, or not found
     by_words: Rank | None  # its place, its BM25, and what each word of the query gave
     _texts: Texts = field(repr=False, compare=False)
@@ -44,7 +44,7 @@ class Hit:
         return {name: getattr(self, name) for name in SHOWN}
 
     def explained(self) -> dict:
-        """What either side of the search gave: place, score, and each word's part; None for a side that gave none."""
+        """What either side found: place, score, each word's part, and what it gave to both; None for a side without."""
         return {name: rank and asdict(rank) for name, rank in (("latents", self.by_latents), ("words", self.by_words))}
 
 

@@ -26,7 +26,7 @@ from pipeline.corpus.passages import prepare_passages
 
 MAX_FAILURES = 5  # of workers; each goes on from the last checkpoint
 MAY_DIFFER = (  # from the codec of --init: what its weights do not depend on, and what is measured anew at the end
-    "chunk_tokens", "num_latents", "quantiser", "pooling", "max_embedding_width", "load_in_4bit",
+    "chunk_tokens", "num_latents", "quantiser", "pooling", "latents_weight", "max_embedding_width", "load_in_4bit",
 )  # fmt: skip
 
 
@@ -115,7 +115,8 @@ def _asked(request: TrainRequest, held: RunSettings | None, path: Path) -> RunSe
     init = _absolute(request.init) if request.init else held.init if held else None
     if held is None:
         start = read_settings(init) if init else None
-        codec = replace(CodecConfig.from_dict(start["config"]), pooling=MEAN) if start else CodecConfig()  # no head yet
+        codec = CodecConfig.from_dict(start["config"]) if start else CodecConfig()
+        codec = replace(codec, pooling=MEAN, latents_weight=None)  # no head yet
         backbone = request.backbone or (start["backbone"] if start else EMBEDDED)
         system = request.system or "nextmem"
         train, codec = replaced(system_settings(system), TrainConfig(), codec)

@@ -21,19 +21,24 @@ if TYPE_CHECKING:
     type=click.Choice(["latents", "words", "both"]),
     default="latents",
     show_default=True,
-    help="Cosine of embeddings; BM25 of words that the bank keeps; or the places in both, fused.",
+    help="Cosine of embeddings; BM25 of words that the bank keeps; or both, added up.",
+)
+@click.option(
+    "--weight", type=click.FloatRange(0, 1), help="Of the latents, with --by both. Default: what the codec says."
 )
 @where_option
 @click.option("--explain", is_flag=True, help="Say for each row what latents and words gave.")
 @click.option("--recall", "with_text", is_flag=True, help="Print each row's text too.")
 @click.option("--backbone", help="The codec's backbone weights, if they lie elsewhere.")
 @as_json_option
-def search(bank, query, k, by, where, explain, with_text, backbone, as_json):
+def search(bank, query, k, by, weight, where, explain, with_text, backbone, as_json):
     """Rows of BANK that answer QUERY best: by cosine of embeddings, by words, or by both."""
     import nextmem
 
+    if weight is not None and by != "both":
+        raise click.UsageError("--weight is for --by both: latents or words alone have none to share")
     with nextmem.open(bank, backbone=backbone) as opened:
-        for hit in opened.search(query, k, by=by, filter=where, say=say):
+        for hit in opened.search(query, k, by=by, weight=weight, filter=where, say=say):
             _print(hit, explain=explain, with_text=with_text, as_json=as_json)
 
 
@@ -54,14 +59,18 @@ def _print(hit: nextmem.Hit, *, explain: bool, with_text: bool, as_json: bool) -
 
 
 def _explained(hit: nextmem.Hit) -> str:
-    """`latents: place 3, cosine +0.2314; words: place 1, BM25 7.31 (dough 4.10, rise 3.21)`"""
+    """`latents: place 3, cosine +0.2314, give 0.08; words: place 1, BM25 7.31 (dough 4.10, rise 3.21), give 0.90`"""
     sides = []
     if rank := hit.by_latents:
-        sides.append(f"latents: place {rank.place}, cosine {rank.score:+.4f}")
+        sides.append(f"latents: place {rank.place}, cosine {rank.score:+.4f}{_given(rank)}")
     if rank := hit.by_words:
         parts = ", ".join(f"{word} {score:.2f}" for word, score in rank.parts.items())
-        sides.append(f"words: place {rank.place}, BM25 {rank.score:.2f} ({parts})")
+        sides.append(f"words: place {rank.place}, BM25 {rank.score:.2f} ({parts}){_given(rank)}")
     return "; ".join(sides)
+
+
+def _given(rank) -> str:
+    return "" if rank.given is None else f", give {rank.given:.2f}"
 
 
 def _indented(text: str) -> str:

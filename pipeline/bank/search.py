@@ -34,6 +34,7 @@ class Rank:
     place: int  # 1 is the best
     score: float  # cosine of the embeddings, or BM25 of the words
     parts: dict[str, float] = field(default_factory=dict)  # what each word of the query gave to BM25
+    given: float | None = None  # to the score of a search by both
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Hit:
     source: str
     char_start: int
     char_end: int
-    score: float  # cosine, -1 to 1; BM25, from 0 up; or the sum of both sides' 1 / (60 + place)
+    score: float  # cosine, -1 to 1; BM25, from 0 up; or by both the sum of what either gave, 0 to 1
     by_latents: Rank | None = None
     by_words: Rank | None = None
 

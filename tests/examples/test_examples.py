@@ -32,7 +32,7 @@ def bank(tmp_path_factory, ray_session):
 
 def test_search_prints_the_hits_of_the_bank(bank):
     with nextmem.open(bank[0]) as opened:
-        assert [hit.chunk_id for hit in opened.search("the ferry", k=3)] == bank[1]
+        assert [hit.chunk_id for hit in opened.search("the ferry", k=3, by="both")] == bank[1]
         assert len(bank[1]) == 3
 
 

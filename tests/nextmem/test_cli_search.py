@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from works import ARTICLES, Works, jsonl
 
+from model.config import LATENTS_WEIGHTS, MEAN
 from pipeline.bank.bank import Bank
 from pipeline.bank.commit import commit
 from pipeline.stems import hashes, words
@@ -39,12 +40,25 @@ def test_explain_says_what_either_side_gave(nextmem, worded):
     head, why = ran.out.splitlines()
     assert " fox [" in head and why.startswith("         latents: place ")
     assert "; words: place 1, BM25 " in why and ("(lazy " in why or "(foxes " in why)
+    assert why.endswith(f", give {1 - LATENTS_WEIGHTS[MEAN]:.2f}") and why.count(", give ") == 2
+
+
+def test_a_weight_of_a_person_s_own_and_where_it_makes_no_sense(nextmem, worded):
+    ran = nextmem("search", worded, "lazy foxes", "--by", "both", "--weight", "0.5", "-k", "1", "--explain")
+    assert ", give 0.50" in ran.out
+    assert nextmem("search", worded, "fox", "--weight", "0.5").code == 2
+    assert nextmem("search", worded, "fox", "--by", "both", "--weight", "2").code == 2
 
 
 def test_explain_is_an_object_for_programs(nextmem, worded):
     [row] = nextmem("search", worded, "lazy", "--by", "words", "-k", "1", "--explain", "--json").records
     assert row["explained"]["latents"] is None
-    assert row["explained"]["words"] == {"place": 1, "score": row["score"], "parts": {"lazy": row["score"]}}
+    assert row["explained"]["words"] == {
+        "place": 1,
+        "score": row["score"],
+        "parts": {"lazy": row["score"]},
+        "given": None,
+    }
     [plain] = nextmem("search", worded, "lazy", "-k", "1", "--json").records
     assert "explained" not in plain and set(plain) == set(row) - {"explained"}
 

@@ -14,7 +14,7 @@ from nextmem.demo import ARTICLES, BANK
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-SHOWN = ["head", "encode", "info", "search", "search", "recall", "recall", "refine", "recall", "verify"]
+SHOWN = ["head", "encode", "info", "search", "search", "search", "recall", "recall", "refine", "recall", "verify"]
 
 
 def test_the_demo_runs_to_its_end_and_runs_again(tmp_path):

@@ -11,6 +11,7 @@ from works import Works, jsonl
 from jobs.train import head as head_job
 from jobs.train.head import HeadRequest, run_head
 from jobs.train.pairs import queries_of
+from jobs.train.taught import taught
 from jobs.train.train import TrainRequest, _asked
 from model.codec_io import load_codec
 from pipeline.bank.commit import commit
@@ -59,7 +60,7 @@ def test_a_bank_with_texts_becomes_a_codec_with_a_head(bank, tmp_path):
     assert codec.config.pooling == "head" and codec.embedding_width == 384
     assert codec.embed_queries([codec.tokenizer.encode("a ferry")]).shape == (1, 384)
     told = (made / "HEAD.md").read_text()
-    assert "| CC0 | 14 |" in told and "all-MiniLM-L6-v2" in told and "steps=4" in told
+    assert "| CC0 | 14 | 0 |" in told and "all-MiniLM-L6-v2" in told and "steps=4" in told
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 3 and rows[-1]["passages"] >= 2
 
@@ -82,6 +83,34 @@ def test_a_bank_without_texts_and_none_at_all_are_refused(bank, tmp_path):
     with pytest.raises(ValueError, match="name a bank of passages with --data"):
         run_head(HeadRequest(str(tmp_path / "run"), ()))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_texts_teaches_the_queries_side_without_being_encoded(bank, tmp_path):
+    """Two of its three texts are not in the bank."""
+    made, texts = bank(keep_text=True), {"Oslo": TEXTS["Oslo"], "Quay": "The quay is old. Its stones are worn."}
+    file = jsonl(tmp_path / "more.jsonl", texts | {"Pier": "The pier is new. It has a lamp."}, license=["CC0"] * 3)
+    settings = {"steps": 2, "batch_size": 4, "held_out": 0.2}
+    told = (run_head(HeadRequest(str(tmp_path / "run"), (made, str(file)), settings)) / "HEAD.md").read_text()
+    assert "| CC0 | 14 | 2 |" in told and "and of 2 further ones" in told
+    none = {**settings, "further_texts": 0}
+    told = (run_head(HeadRequest(str(tmp_path / "alone"), (made, str(file)), none)) / "HEAD.md").read_text()
+    assert "| CC0 | 14 | 0 |" in told
+
+
+def test_a_teacher_that_is_killed_goes_on_behind_its_last_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.train.taught.PART", 2)
+    read: list[str] = []
+
+    def die_at_the_third(texts):
+        if len(read) >= 2:
+            raise KeyboardInterrupt
+        read.extend(texts)
+        return Read().embed(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        taught(["a", "b", "c"], tmp_path / "teacher", die_at_the_third)
+    again = taught(["c", "b", "a"], tmp_path / "teacher", lambda texts: read.extend(texts) or Read().embed(texts))
+    assert read == ["a", "b", "c"] and np.allclose(again, Read().embed(["c", "b", "a"]))
 
 
 def test_the_command_teaches_and_knows_its_settings(nextmem, refused, bank, tmp_path):
