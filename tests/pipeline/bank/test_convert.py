@@ -66,7 +66,7 @@ def test_each_embedding_is_the_head_s_of_the_stored_latents(converted):
 
 def test_the_new_bank_is_searched_by_the_head_and_recalls_exactly(converted):
     codec = load_bank_codec(converted)
-    hits = find(converted, "the fox", 3, by="latents", embed=lambda query: embed_query(codec, query))
+    hits = find(converted, "the fox", 3, by="latents", embed=lambda query: embed_query(codec, query), weight=float)
     assert len(hits) == 3 and -1 <= hits[-1].score <= hits[0].score <= 1
     texts = recall(converted.rows(), codec)
     assert "".join(row.text for row in texts if row.doc_id == "fox" and row.exact) == ARTICLES["fox"]

@@ -48,7 +48,7 @@ def many(tmp_path):
 
 
 def search(bank, said, k=5, **options):
-    hits = find(bank, "query", k, by="latents", embed=lambda query: QUERY, say=said.append, **options)
+    hits = find(bank, "query", k, by="latents", embed=lambda query: QUERY, weight=float, say=said.append, **options)
     return [hit.chunk_id for hit in hits]
 
 
