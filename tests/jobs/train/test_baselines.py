@@ -100,7 +100,7 @@ def test_a_run_stays_the_system_that_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--system", "gpt"], "there is no system 'gpt' to train; there are head, nextmem, icae"),
+        (["--system", "gpt"], "there is no system 'gpt' to train; there are head, reader, nextmem, icae"),
         (["--system", "dyprag", "--stage", "both"], "dyprag has one stage, not 'both'"),
         (["--system", "dyprag", "--set", "compile_layers=true"], "dyprag is not trained with compile_layers"),
     ],
