@@ -37,6 +37,7 @@ from model.rate import Rate
 
 BATCH = 25
 MIN_TOKENS = 64
+TICKS = (250, 500, 1000, 2000, 4000)  # bytes
 LEARNED = 400  # chunks at most, from which directions are learned
 RECALLED = 25  # chunks of each point, decoded to see
 
@@ -208,22 +209,22 @@ def tell(report: Report, points: Sequence[Point], texts: dict[str, float]) -> No
 
 
 def draw(points: Sequence[Point], texts: dict[str, float], path: Path) -> None:
-    """Fidelity, and the patch, against the bytes of latents and patch: a line for each number of bits and of steps."""
+    """Fidelity, and the patch, against the bytes of latents and patch: a line for each number of bits and
+    of steps, over fewer latents or over fewer directions."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     colours = {4: "tab:blue", 3: "tab:orange", 2: "tab:green"}
-    lines = sorted({(point.steps, point.rank, -point.bits) for point in points})
+    lines = sorted({(point.steps, bool(point.rank), -point.bits) for point in points})
     styles = dict(zip(sorted({steps for steps, *_ in lines}), ("-", "--", "-.", ":"), strict=False))
-    for steps, rank, bits in ((steps, rank, -minus) for steps, rank, minus in lines):
-        own = sorted((p for p in points if (p.steps, p.rank, p.bits) == (steps, rank, bits)), key=lambda p: p.latents)
-        drawn = {"marker": "^" if rank else ".", "color": colours[bits], "linestyle": styles[steps]}
-        along = f", rank {rank}" if rank else ""
-        left.plot(
-            [p.bytes for p in own], [p.fidelity for p in own], label=f"{bits} bits{along}, {steps} steps", **drawn
-        )
-        right.plot([p.bytes for p in own], [p.patch_bytes for p in own], **drawn)
+    for steps, along, bits in ((steps, along, -minus) for steps, along, minus in lines):
+        own = [p for p in points if (p.steps, bool(p.rank), p.bits) == (steps, along, bits)]
+        own.sort(key=lambda p: (p.rank, p.latents))
+        drawn = {"marker": "^" if along else ".", "color": colours[bits], "linestyle": styles[steps]}
+        label = f"{bits} bits, fewer {'directions' if along else 'latents'}, {steps} steps"
+        left.plot([p.bytes for p in own], [p.fidelity for p in own], **drawn)
+        right.plot([p.bytes for p in own], [p.patch_bytes for p in own], label=label, **drawn)
     for point in (p for p in points if p.bits == 4 and not p.rank):
         left.annotate(str(point.latents), (point.bytes, point.fidelity), xytext=(3, 4), textcoords="offset points")
     for name, size in texts.items():
@@ -232,10 +233,12 @@ def draw(points: Sequence[Point], texts: dict[str, float], path: Path) -> None:
         left.annotate(name, (size, left.get_ylim()[0]), rotation=90, fontsize=8, ha="right", va="bottom", color="grey")
     for axes, what in ((left, "fidelity"), (right, "patch, bytes a chunk")):
         axes.set_xscale("log")
+        axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+        axes.minorticks_off()
         axes.set_xlabel("latents and patch, bytes a chunk")
         axes.set_ylabel(what)
         axes.grid(alpha=0.25)
-    left.legend(fontsize=8)
+    right.legend(fontsize=8, loc="lower left")
     left.set_title("What the latents give (numbers: latents stored)", fontsize=10)
     right.set_title("What the patch holds so that recall is exact", fontsize=10)
     figure.savefig(path, dpi=110)
