@@ -238,7 +238,7 @@ def draw(points: Sequence[Point], texts: dict[str, float], path: Path) -> None:
         axes.set_xlabel("latents and patch, bytes a chunk")
         axes.set_ylabel(what)
         axes.grid(alpha=0.25)
-    right.legend(fontsize=8, loc="lower left")
+    figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     left.set_title("What the latents give (numbers: latents stored)", fontsize=10)
     right.set_title("What the patch holds so that recall is exact", fontsize=10)
     figure.savefig(path, dpi=110)
