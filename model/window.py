@@ -41,7 +41,7 @@ class _Draft:
         self.backbone, self.free_L = backbone, forced_L < 0
         self.tokens_L = np.where(self.free_L, backbone.end_token, forced_L)
         self.start, self.done = len(prefix_SD), 0
-        self.cache = roomy_cache(backbone.model.config, self.start + 2 * len(forced_L))
+        self.cache = roomy_cache(backbone.model.config, self.start + len(forced_L))
         self.sum = torch.zeros((), device=prefix_SD.device)  # of the states that count; NaN and infinity stay in it
         self._take(self._read(prefix_SD)[-1:])
 
