@@ -22,16 +22,6 @@ TEXTS = ["Ana paid 303 to B3", "Ana paid 404 to B4"]
 RANKS = {"icae": {"lora_rank": 2}}  # the published rank is wider than a tiny layer
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def start(run: Path, data: Path, system: str, *more: str, **settings) -> list[str]:
     own = {"learning_rate": 3e-3, **RANKS.get(system, {}), **settings}
     return fresh(run, data, "--system", system, "--no-ray", *more, **own)

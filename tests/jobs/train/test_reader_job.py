@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 import nextmem
@@ -28,14 +27,6 @@ PLACES = ("Oslo", "Lima", "Bern", "Riga", "Rome", "Kyiv", "Nara", "Doha", "Bonn"
 TEXTS = [f"We all met {101 * n} men in {place}." for n, place in enumerate(PLACES, 1)]
 SHORT = {"steps": 4, "batch_size": 6, "micro_batch": 3, "held_out": 3, "eval_every": 2, "warmup_steps": 1,
          "precision": "fp32"}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -31,14 +31,6 @@ pytestmark = pytest.mark.training
 FORBIDDEN = ("ray", "bitsandbytes", "deltalake", "gguf", "pyarrow", "datasets", "platformdirs", "matplotlib")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return passages(tmp_path_factory.mktemp("passages"))

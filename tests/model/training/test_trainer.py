@@ -26,15 +26,6 @@ pytestmark = pytest.mark.training
 CHUNKS = [np.random.default_rng(i).integers(3, 259, size=n) for i, n in enumerate((12, 16, 9, 16))]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny products gain nothing from a second thread, and wait for it on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trainer(*, precision: str = "fp32", gain: str = "raw", **settings) -> Trainer:
     backbone = load_backbone("tiny-llama", precision=precision, device="cpu", attention="sdpa")
     settings = {"trains": "encoder"} | settings
